@@ -1,0 +1,135 @@
+"""Rows by name: a Hub dataset, a local file or a local folder; every failure says which name and what to do."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from huggingface_hub.errors import HfHubHTTPError
+
+from tulu_recipes.data.rows import check_columns, row_fault
+from tulu_recipes.errors import DataError, Problem
+
+FILE_TYPES = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv", ".arrow": "arrow"}
+SHOWN_LINES = 10
+
+
+def load_rows(
+    name: str, *, config: str | None = None, split: str | None = None, revision: str | None = None
+) -> Dataset:
+    """All rows of one dataset, with a layout that `data.rows` knows.
+
+    Args:
+        name: Hub id, a file (JSONL, JSON, Parquet, CSV, Arrow), or a folder of them or of `save_to_disk`.
+        split: split to take; None takes `train`, or the only one there is.
+    Raises:
+        DataError: the name, split or revision does not exist, a file cannot be read, or the columns are unknown.
+    """
+    path = Path(name)
+    if path.is_file():
+        rows = _load_file(path)
+    elif path.is_dir() and any((path / marker).exists() for marker in ("dataset_info.json", "dataset_dict.json")):
+        rows = _pick_split(load_from_disk(str(path)), split, name)
+    else:
+        rows = _load_named(name, config, split, revision)
+    check_columns(rows.column_names, name)
+    return rows
+
+
+def _load_file(path: Path) -> Dataset:
+    builder = FILE_TYPES.get(path.suffix.lower())
+    if builder is None:
+        raise DataError(
+            Problem(
+                "file-type-unknown",
+                str(path),
+                f"Files of type {path.suffix or '(none)'} are not read.",
+                f"convert it to one of {', '.join(FILE_TYPES)}.",
+            )
+        )
+    if path.stat().st_size == 0:
+        raise DataError(Problem("file-unreadable", str(path), "The file is empty.", "write at least one row into it."))
+    try:
+        return load_dataset(builder, data_files=str(path), split="train")
+    except (DatasetGenerationError, UnicodeDecodeError, ValueError) as error:
+        found = "; ".join(_faulty_lines(path)) if builder == "json" else ""
+        raise DataError(
+            Problem(
+                "file-unreadable",
+                str(path),
+                f"The file cannot be read as {builder}: {found or _root_cause(error)}.",
+                "mend or remove these rows; every row needs the same columns and types.",
+            )
+        ) from error
+
+
+def _faulty_lines(path: Path) -> Iterator[str]:
+    """The first lines of a JSONL file that are no rows, each with what is wrong."""
+    shown = 0
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            fault = _line_fault(line)
+            if fault:
+                yield f"line {number}: {fault}"
+                shown += 1
+            if shown == SHOWN_LINES:
+                return
+
+
+def _line_fault(line: bytes) -> str | None:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return "not UTF-8"
+    except json.JSONDecodeError as error:
+        return f"not JSON ({error.msg} at column {error.colno})" if line.strip() else "empty line"
+    return row_fault(row) if isinstance(row, dict) else "not an object"
+
+
+def _load_named(name: str, config: str | None, split: str | None, revision: str | None) -> Dataset:
+    try:
+        loaded = load_dataset(name, name=config, revision=revision)
+    except (DatasetNotFoundError, FileNotFoundError, HfHubHTTPError) as error:
+        raise DataError(
+            Problem(
+                "dataset-not-found",
+                name,
+                f"No such dataset or no right to read it: {_root_cause(error)}.",
+                "check the name and revision, accept the terms of a gated dataset, or log in with `hf auth login`.",
+            )
+        ) from error
+    except (DatasetGenerationError, ValueError) as error:
+        raise DataError(
+            Problem(
+                "dataset-unreadable",
+                name,
+                f"The dataset cannot be read: {_root_cause(error)}.",
+                "name an existing configuration (dataset_config) or another revision.",
+            )
+        ) from error
+    return _pick_split(loaded, split, name)
+
+
+def _pick_split(loaded: Dataset | DatasetDict, split: str | None, name: str) -> Dataset:
+    if isinstance(loaded, Dataset):
+        return loaded
+    if split is None and len(loaded) == 1:
+        return next(iter(loaded.values()))
+    if (split or "train") not in loaded:
+        raise DataError(
+            Problem(
+                "split-unknown",
+                name,
+                f"There is no split {split or 'train'!r}; the dataset has {', '.join(map(repr, loaded))}.",
+                "name one of these splits.",
+            )
+        )
+    return loaded[split or "train"]
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
