@@ -1,0 +1,1 @@
+"""What a person reads after a run: curves, samples, report, card. Made from the run folder alone."""

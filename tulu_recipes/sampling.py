@@ -1,0 +1,44 @@
+"""Greedy answers of a saved model to conversations, in batches."""
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_for_sampling(folder: str, *, dtype: str = "auto", revision: str | None = None) -> PreTrainedModel:
+    """A model folder or Hub id, ready to generate on the accelerator at hand; adapters are put on their base."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, revision=revision).to(device).eval()
+
+
+@torch.no_grad()
+def generate_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: list[list[dict[str, str]]],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 16,
+) -> list[str]:
+    """Greedy answer to each conversation, which ends with a user turn; without the end-of-turn token.
+
+    Padding is on the left and masked, with EOS, so that a model without a padding embedding can be sampled too.
+    """
+    answers = []
+    for start in range(0, len(conversations), batch_size):
+        prompts = [
+            tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=True)["input_ids"]
+            for messages in conversations[start : start + batch_size]
+        ]
+        width = max(map(len, prompts))
+        input_ids = torch.tensor([[tokenizer.eos_token_id] * (width - len(ids)) + list(ids) for ids in prompts])
+        attention_mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
+        output = model.generate(
+            input_ids=input_ids.to(model.device),
+            attention_mask=attention_mask.to(model.device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.eos_token_id,
+        )
+        answers += tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+    return answers

@@ -1,0 +1,116 @@
+"""From a recipe to TRL's objects: training arguments, adapter, model."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from peft import PeftConfig
+from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from trl import ModelConfig, get_peft_config, get_quantization_config
+from trl.trainer.utils import create_model_from_path
+
+from tulu_recipes.config.recipe import Recipe
+from tulu_recipes.errors import DataError, Problem
+from tulu_recipes.trainers.sft import SFTConfig
+
+
+def sft_arguments(recipe: Recipe) -> SFTConfig:
+    """Training arguments of an SFT recipe.
+
+    Rows arrive tokenized, cut and labelled, so TRL's own preparation is left with packing alone. Pushing at the end
+    is ours (`hub.push_folder`); transformers pushes in between, where `hub_strategy` asks for it.
+    """
+    values = recipe.trl_values(("SFTConfig", "TrainingArguments"))
+    packing = recipe["packing"]
+    values |= {
+        "output_dir": recipe["output_dir"],
+        "loss_reduction": recipe["loss_reduction"],
+        "dataset_kwargs": None if packing else {"skip_prepare_dataset": True},
+        "assistant_only_loss": False,  # the labels say it already
+        "completion_only_loss": False,
+        "eval_packing": False,  # evaluation is per row
+        "disable_tqdm": True,  # trainers.callbacks.ProgressCallback
+        "logging_nan_inf_filter": False,  # a loss that is not finite stops the run
+        "push_to_hub": bool(recipe["push_to_hub"]) and recipe["hub_strategy"] != "end",
+    }
+    if recipe["padding_free"] and not packing:
+        values["max_length"] = None  # TRL's condition; the rows are cut already
+    if "report_to" not in recipe.given:
+        values["report_to"] = ["trackio"] if find_spec("trackio") else []
+    values.setdefault("project", "tulu_recipes")
+    values.setdefault("run_name", Path(recipe["output_dir"]).name)
+    if values["push_to_hub"] is False:
+        for key in ("hub_model_id", "hub_strategy", "hub_token", "hub_private_repo", "hub_always_push", "hub_revision"):
+            values.pop(key, None)
+    return SFTConfig(**values)
+
+
+def model_config(recipe: Recipe) -> ModelConfig:
+    return ModelConfig(**recipe.trl_values("ModelConfig"))
+
+
+def adapter_config(recipe: Recipe) -> PeftConfig | None:
+    """LoRA through TRL's keys (`use_peft`, `lora_r`, …), or None."""
+    return get_peft_config(model_config(recipe))
+
+
+def quantization_config(recipe: Recipe) -> BitsAndBytesConfig | None:
+    return get_quantization_config(model_config(recipe))
+
+
+def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The base model in the recipe's dtype, with an embedding row for every token, and told how turns end.
+
+    Embeddings grow only where the tokenizer outgrew them, and then to a multiple of 8 [OIr].
+
+    Raises:
+        DataError: LoRA with new tokens, whose embeddings it would neither train nor save.
+    """
+    set_seed(recipe["seed"])  # new embedding rows are random
+    config = model_config(recipe)
+    kwargs: dict[str, Any] = dict(recipe["model_init_kwargs"] or {})
+    kwargs |= {
+        "revision": config.model_revision,
+        "trust_remote_code": bool(recipe["trust_remote_code"]),
+        "attn_implementation": config.attn_implementation,
+        "dtype": config.dtype or "float32",
+        "quantization_config": quantization_config(recipe),
+    }
+    if PartialState().num_processes > 1 and kwargs["quantization_config"] is None:
+        kwargs["device_map"] = None  # each process holds its own copy or shard
+    model = create_model_from_path(recipe["model_name_or_path"], **{k: v for k, v in kwargs.items() if v is not None})
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        if recipe["use_peft"]:
+            raise DataError(
+                Problem(
+                    "lora-new-tokens",
+                    recipe.where("pad_token"),
+                    f"The tokenizer has {len(tokenizer):,} tokens and the model {rows:,} embeddings; an adapter would "
+                    "neither train nor save the new ones.",
+                    "name a pad_token that the vocabulary has already (not EOS), or train without use_peft.",
+                )
+            )
+        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=8, mean_resizing=False)
+    _align_special_tokens(model, tokenizer)
+    return model
+
+
+def _align_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Generation must stop on the EOS that is trained, and pad with a token that is not it."""
+    generation = model.generation_config
+    known = generation.eos_token_id
+    others = known if isinstance(known, list) else [known] if known is not None else []
+    if tokenizer.eos_token_id not in others:
+        others = [tokenizer.eos_token_id, *others]
+    generation.eos_token_id = others if len(others) > 1 else others[0]
+    generation.pad_token_id = tokenizer.pad_token_id
+    text_config = model.config.get_text_config()
+    text_config.pad_token_id = tokenizer.pad_token_id
+    text_config.eos_token_id = tokenizer.eos_token_id
+
+
+def trainable_parameters(model: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,131 @@
+"""What happens beside the training steps: metrics on disk, one progress line, a clean stop on Ctrl-C."""
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class MetricsCallback(TrainerCallback):
+    """Append every log to metrics.jsonl, with its step; lines reach the disk at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero or logs is None or "train_runtime" in logs:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+class ProgressCallback(TrainerCallback):
+    """One bar with loss, tokens/s and time left; where nobody watches (a file, a pipe), a line now and then."""
+
+    LINES = 20  # lines a run writes into a log file
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.bar: Progress | None = None
+        self.loss = "—"
+        self.tokens = 0
+        self.last = 0.0
+        self.rate = ""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        self.last = time.monotonic()
+        if self.console.is_terminal:
+            self.bar = Progress(
+                TextColumn("step"),
+                MofNCompleteColumn(),
+                BarColumn(),
+                TextColumn("loss {task.fields[loss]} · {task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self.task = self.bar.add_task("", total=state.max_steps, completed=state.global_step, loss="—", rate="")
+            self.bar.start()
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero or not logs or "loss" not in logs:
+            return
+        now = time.monotonic()
+        tokens = int(logs.get("num_tokens", 0))
+        if self.tokens:
+            self.rate = f"{(tokens - self.tokens) / (now - self.last):,.0f} tokens/s"
+        self.tokens, self.last, self.loss = tokens, now, f"{logs['loss']:.4f}"
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        if self.bar is not None:
+            self.bar.update(self.task, completed=state.global_step, loss=self.loss, rate=self.rate)
+        elif state.global_step % max(state.max_steps // self.LINES, 1) == 0:
+            self.console.print(
+                f"step {state.global_step}/{state.max_steps} · loss {self.loss} · {self.rate}", highlight=False
+            )
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+class StopOnSignal(TrainerCallback):
+    """Ctrl-C or SIGTERM (a cluster's time limit): finish the step, save a checkpoint, stop. A second one stops at once.
+
+    The ranks agree after every step, since a signal may reach them at different steps and the save is collective.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.stopped = False
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.before = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        sys.stderr.write("\nStopping after this step; a checkpoint is saved. Press Ctrl-C again to stop at once.\n")
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        requested = self.requested
+        if args.world_size > 1:
+            flag = torch.tensor(int(requested), device=args.device)
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            requested = bool(flag)
+        if requested and state.global_step < state.max_steps:
+            self.stopped = True
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

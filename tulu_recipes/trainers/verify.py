@@ -1,0 +1,71 @@
+"""A run is done when what it saved, loaded again, computes what it trained."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, Trainer
+from transformers.integrations import unset_hf_deepspeed_config
+
+from tulu_recipes.errors import Problem, TrainingError
+
+PROBE_TOKENS = 64
+
+
+def probe_logits(trainer: Trainer, input_ids: Sequence[int]) -> torch.Tensor:
+    """Logits of the trained model on one row, (1, L, V) float32 on the CPU. Every rank takes part."""
+    with trainer.accelerator.autocast():
+        return _logits(trainer.model_wrapped, input_ids, trainer.args.device)
+
+
+def _logits(model: torch.nn.Module, input_ids: Sequence[int], device: torch.device | str) -> torch.Tensor:
+    ids = torch.tensor([list(input_ids[:PROBE_TOKENS])], device=device)
+    model.eval()
+    with torch.no_grad():
+        return model(input_ids=ids, use_cache=False).logits.float().cpu()
+
+
+def check_saved(folder: Path, trained: torch.Tensor, input_ids: Sequence[int], trainer: Trainer, **load: Any) -> float:
+    """Load `folder` on the CPU, where it fits beside the training state, and compare logits with the trained model.
+
+    Args:
+        trained: from `probe_logits`, before or after saving.
+        load: further arguments of `from_pretrained` (quantisation, trust in remote code).
+    Returns:
+        Largest absolute difference divided by the largest absolute logit.
+    Raises:
+        TrainingError: the folder cannot be loaded, lacks weights, or computes something else.
+    """
+    unset_hf_deepspeed_config()  # else the copy is sharded over ranks that do not take part
+    adapter = (folder / "adapter_config.json").is_file()
+    dtype = next(trainer.model.parameters()).dtype if adapter else AutoConfig.from_pretrained(folder).dtype
+    try:
+        if adapter:
+            model, info = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype, **load), {}
+        else:
+            model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True, **load)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise TrainingError(_broken(folder, f"cannot be loaded: {error}")) from error
+    missing = sorted(info.get("missing_keys", []))
+    if missing:
+        raise TrainingError(_broken(folder, f"lacks {len(missing)} weights, the first {missing[0]}"))
+    saved = _logits(model, input_ids, model.device)
+    difference = float((saved - trained).abs().max() / trained.abs().max().clamp(min=1e-6))
+    exact = dtype == torch.float32 and trainer.accelerator.mixed_precision == "no"
+    tolerance = 1e-3 if exact else 5e-2  # relative; the copy is computed on the CPU, the trained model may not be
+    if not difference <= tolerance:
+        raise TrainingError(
+            _broken(folder, f"computes other logits than the trained model (relative difference {difference:.2g})")
+        )
+    return difference
+
+
+def _broken(folder: Path, what: str) -> Problem:
+    return Problem(
+        "saved-model-differs",
+        str(folder),
+        f"The saved model {what}.",
+        "the checkpoints are kept: load the newest checkpoint-* folder instead, and run the same command again.",
+    )
