@@ -1,0 +1,34 @@
+"""What every command has in common: exit codes, and one voice when many processes fail alike."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+
+from tulu_recipes.errors import RecipeError, TuluError
+
+EXIT_REFUSED = 2
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+def speaks(environ: Mapping[str, str]) -> bool:
+    """Whether this process is the one that prints: rank 0, or the only one."""
+    return environ.get("RANK", "0") == "0" and environ.get("LOCAL_RANK", "0") == "0"
+
+
+def run_cli(main: Callable[[], int | None], environ: Mapping[str, str] = os.environ) -> int:
+    """Run a command's main and turn what a user can mend into a message and an exit code.
+
+    Returns: what main returns (None: 0); 2 for a refused recipe, 1 for any other TuluError, 130 after
+    Ctrl-C. All ranks return the same code; only rank 0 prints. Anything else is a bug and is raised.
+    """
+    try:
+        return main() or 0
+    except TuluError as error:
+        if speaks(environ):
+            sys.stderr.write(f"{error}\n")
+        return EXIT_REFUSED if isinstance(error, RecipeError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        if speaks(environ):
+            sys.stderr.write("Interrupted. Run the same command again to go on from the last checkpoint.\n")
+        return EXIT_INTERRUPTED

@@ -1,0 +1,134 @@
+"""A recipe that has been read: every key with its value, and where each value came from."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tulu_recipes.config.batch import BatchPlan
+from tulu_recipes.config.schema import NOT_SCIENCE, OURS, Key, keys_for
+from tulu_recipes.config.values import show
+
+COMMAND_LINE = "command line"
+
+# The machine's part of the batch; global_batch_size is the recipe's.
+_MACHINE_BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
+
+# Evaluation changes the weights only when it picks the checkpoint or steers the learning rate.
+_SCHEDULERS_ON_METRIC = ("reduce_lr_on_plateau", "greedy")
+_EVALUATION = (
+    "eval_strategy",
+    "eval_steps",
+    "eval_dataset_name",
+    "dataset_test_split",
+    "save_strategy",
+    "save_steps",
+)
+
+
+class UnresolvedKey(KeyError):
+    """A key whose value is itself a problem was asked for: what depends on it cannot be judged yet."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    stage: sft | reward | dpo | rlvr.   path, text: the file as given.
+    values: every key of the stage's schema; defaults and derived values filled in.
+    given: key -> "recipes/x.yaml line 12" or "command line", for keys that somebody wrote.
+    overrides: key -> value, of those from the command line.
+    derived: key -> value that was worked out here (output_dir, the batch); part of `values` too.
+    batch: how the global batch is divided; None only while problems are being collected.
+    broken: keys whose values were refused; empty in every recipe that load_recipe returns.
+    """
+
+    stage: str
+    path: str
+    text: str
+    values: Mapping[str, Any]
+    given: Mapping[str, str]
+    overrides: Mapping[str, Any]
+    derived: Mapping[str, Any]
+    batch: BatchPlan | None = None
+    broken: frozenset[str] = field(default_factory=frozenset)
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self.broken:
+            raise UnresolvedKey(key)
+        return self.values[key]
+
+    def where(self, key: str) -> str:
+        """Where the key's value was written, for messages; the file alone when it is a default."""
+        return self.given.get(key, self.path)
+
+    def trl_values(self, origin: str | tuple[str, ...]) -> dict[str, Any]:
+        """Arguments for the TRL dataclasses named: keys that were given, derived or are set by the stage.
+
+        `origin` is one or more of SFTConfig, TrainingArguments, ModelConfig, ScriptArguments. Everything
+        else keeps TRL's default. A ours_sets key without a value (None) is left to TRL too.
+        """
+        origins = (origin,) if isinstance(origin, str) else origin
+        return {
+            key.name: self.values[key.name]
+            for key in keys_for(self.stage).values()
+            if key.source in origins and self._is_passed(key)
+        }
+
+    def _is_passed(self, key: Key) -> bool:
+        if key.use == "ours_sets":
+            return self.values[key.name] is not None
+        return key.name in self.given or key.name in self.derived
+
+    def fingerprint(self) -> str:
+        """sha256 over the stage and every value that can change the trained weights.
+
+        Equal for the same recipe under another name, output folder, tracker or division of the batch;
+        different as soon as anything in schema.NOT_SCIENCE's complement differs.
+        """
+        keys = keys_for(self.stage)
+        science = {name: self.values[name] for name in keys if keys[name].changes_weights}
+        if self.values["load_best_model_at_end"] or self.values["lr_scheduler_type"] in _SCHEDULERS_ON_METRIC:
+            science |= {name: self.values[name] for name in _EVALUATION}
+        text = json.dumps({"stage": self.stage, "values": science}, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The resolved recipe: loads again, on the same number of processes, to the same values.
+
+        Holds our keys, everything given or derived, and every key that can change the weights. The comment
+        says where each value came from.
+        """
+        lines = [f"# {self.stage} recipe, resolved from {self.path}", f"# fingerprint {self.fingerprint()}"]
+        group = ""
+        for key in keys_for(self.stage).values():
+            line = self._resolved_line(key)
+            if line is None:
+                continue
+            if key.group != group:
+                group = key.group
+                lines += ["", f"# {group}"]
+            lines.append(line)
+        return "\n".join(lines) + "\n"
+
+    def _resolved_line(self, key: Key) -> str | None:
+        name, value = key.name, self.values[key.name]
+        if key.use == "refused":
+            return None
+        if key.use == "ours_sets":
+            return f"{name}: {show(value)}  # set by the stage" if value in key.fixed_values else None
+        if name in _MACHINE_BATCH and name in self.derived and "global_batch_size" in self.given:
+            processes = self.batch.num_processes if self.batch else 1
+            return f"# {name}: {show(value)}  for {processes} processes; solved from global_batch_size"
+        if name in self.given:
+            note = "overridden on the command line" if name in self.overrides else f"given, {self.given[name]}"
+        elif name in self.derived:
+            note = "derived"
+        elif key.source == OURS or name not in NOT_SCIENCE:
+            note = "default"
+        else:
+            return None
+        return f"{name}: {show(value)}  # {note}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values)
