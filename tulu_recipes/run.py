@@ -10,13 +10,16 @@
 Files are written whole or not at all: to a neighbour first, then renamed.
 """
 
+import errno
 import json
 import os
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +27,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tulu_recipes.errors import Problem, RecipeError
+from tulu_recipes.errors import Problem, RecipeError, TrainingError
 
 PACKAGES = (
     "tulu-recipes torch trl transformers huggingface_hub accelerate datasets peft tokenizers safetensors deepspeed "
@@ -32,6 +35,7 @@ PACKAGES = (
 ).split()
 # A run goes through these in order; "stopped" and "failed" runs are resumed, "trained" ones only pushed
 FINISHED, TRAINED = "finished", "trained"
+EXIT_INTERRUPTED = 130
 
 
 def write_text(path: Path, text: str) -> None:
@@ -57,6 +61,7 @@ class Run:
     main: bool
     record: dict[str, Any]
     checkpoint: Path | None = None
+    clock: "Stopwatch" = field(default_factory=lambda: Stopwatch())
     _lock: FileLock | None = None
 
     @property
@@ -69,8 +74,37 @@ class Run:
         if self.main:
             write_json(self.folder / "run.json", self.record)
 
-    def metrics(self) -> list[dict[str, Any]]:
-        return read_metrics(self.folder)
+    def say(self, text: str) -> None:
+        """One line to whoever watches; the main process speaks for all."""
+        if self.main:
+            sys.stderr.write(f"{text}\n")
+
+    def stopped(self, step: int) -> int:
+        """Note a stop that was asked for (Ctrl-C, a time limit); returns the exit code."""
+        self.update(status="stopped", stopped_at_step=step, seconds=self.clock.seconds)
+        self.say(f"Stopped after step {step}, with a checkpoint. Run the same command again to go on.")
+        return EXIT_INTERRUPTED
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Note a failure in run.json before it is raised; a full disk is said in words."""
+        try:
+            yield
+        except BaseException as error:
+            disk_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if not disk_full:  # else run.json cannot be written either
+                self.update(status="failed", error=str(error) or type(error).__name__, seconds=self.clock.seconds)
+                raise
+            raise TrainingError(_disk_full(self.folder, error)) from error
+
+
+def _disk_full(folder: Path, error: BaseException) -> Problem:
+    return Problem(
+        "disk-full",
+        str(folder),
+        f"The disk is full ({error}); what was written before is kept, whole checkpoints included.",
+        "free some space and run the same command again: it resumes from the last whole checkpoint.",
+    )
 
 
 def open_run(
@@ -111,7 +145,7 @@ def open_run(
             "started": _now(),
             "resumed_at_steps": [],
         }
-    run = Run(folder, main, record, newest_checkpoint(folder, num_processes), lock)
+    run = Run(folder, main, record, newest_checkpoint(folder, num_processes), _lock=lock)
     if main:
         write_text(folder / "recipe.resolved.yaml", resolved_recipe)
         write_json(folder / "environment.json", describe_environment(num_processes))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,17 +81,21 @@ class Recipe:
             return self.values[key.name] is not None
         return key.name in self.given or key.name in self.derived
 
-    def fingerprint(self) -> str:
-        """sha256 over the stage and every value that can change the trained weights.
-
-        Equal for the same recipe under another name, output folder, tracker or division of the batch;
-        different as soon as anything in schema.NOT_SCIENCE's complement differs.
-        """
+    def science(self) -> dict[str, Any]:
+        """Every value that can change the trained weights, by key; two runs with equal ones train alike."""
         keys = keys_for(self.stage)
         science = {name: self.values[name] for name in keys if keys[name].changes_weights}
         if self.values["load_best_model_at_end"] or self.values["lr_scheduler_type"] in _SCHEDULERS_ON_METRIC:
             science |= {name: self.values[name] for name in _EVALUATION}
-        text = json.dumps({"stage": self.stage, "values": science}, sort_keys=True, ensure_ascii=False)
+        return science
+
+    def fingerprint(self) -> str:
+        """sha256 over the stage and `science`.
+
+        Equal for the same recipe under another name, output folder, tracker or division of the batch;
+        different as soon as anything in schema.NOT_SCIENCE's complement differs.
+        """
+        text = json.dumps({"stage": self.stage, "values": self.science()}, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_yaml(self) -> str:
@@ -129,6 +134,11 @@ class Recipe:
         else:
             return None
         return f"{name}: {show(value)}  # {note}"
+
+    def command(self) -> str:
+        """The command that runs this recipe again on one process, overrides included."""
+        overrides = [f"--{key} {shlex.quote(show(value))}" for key, value in self.overrides.items()]
+        return " ".join([f"python -m tulu_recipes.{self.stage} {shlex.quote(self.path)}", *overrides])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.values)

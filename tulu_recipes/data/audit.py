@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from datasets import Dataset
@@ -196,20 +195,37 @@ def _examples(audit: Audit, kind: str) -> str:
     return ", ".join(audit.examples.get(kind, []))
 
 
+COLUMNS = {
+    "rows": "rows",
+    "trained_rows": "trained",
+    "tokens": "tokens",
+    "supervised_tokens": "supervised",
+    "over_length": "too long",
+    "rows_cut": "cut",
+    "answers_cut": "answers cut",
+    "over_length_dropped": "dropped",
+    "unsupervised": "no labels",
+    "broken": "broken",
+    "eos_missing": "EOS missing",
+    "double_bos": "double BOS",
+    "duplicates": "repeats",
+    "odd_order": "odd order",
+}
+ALWAYS_SHOWN = 4
+
+
 def audit_table(audit: Audit) -> Table:
-    """The audit as a person reads it: one line a source, the total last."""
-    table = Table(title=f"Supervision audit · max_length {audit.max_length} · over_length: {audit.over_length}")
+    """The audit as a person reads it: one line a source, the total last; faults that nowhere occur in the caption."""
+    total = asdict(audit.total)
+    shown = [key for i, key in enumerate(COLUMNS) if i < ALWAYS_SHOWN or total[key]]
+    absent = ", ".join(COLUMNS[key] for key in COLUMNS if key not in shown)
+    title = f"Supervision audit · max_length {audit.max_length} · over_length: {audit.over_length}"
+    table = Table(title=title, caption=f"none: {absent}" if absent else None)
     table.add_column("source", overflow="fold")
-    headings = ["rows", "trained", "tokens", "supervised", "too long", "cut", "answers cut", "dropped", "no labels", "broken"]
-    for heading in [*headings, "no EOS", "2×BOS", "repeats", "odd order"]:
-        table.add_column(heading, justify="right")
+    for key in shown:
+        table.add_column(COLUMNS[key], justify="right", no_wrap=True)
     for name, counts in [*audit.sources.items(), ("total", audit.total)]:
         if name == "total":
             table.add_section()
-        table.add_row(name, *[f"{value:,}" for value in asdict(counts).values()])
+        table.add_row(name, *[f"{asdict(counts)[key]:,}" for key in shown])
     return table
-
-
-def audit_summary(audit: Audit) -> dict[str, Any]:
-    """The totals as one flat mapping, for run.json and the model card."""
-    return asdict(audit.total)

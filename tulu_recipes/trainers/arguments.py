@@ -39,6 +39,8 @@ def sft_arguments(recipe: Recipe) -> SFTConfig:
         values["max_length"] = None  # TRL's condition; the rows are cut already
     if "report_to" not in recipe.given:
         values["report_to"] = ["trackio"] if find_spec("trackio") else []
+    if not torch.cuda.is_available():
+        values["dataloader_pin_memory"] = False  # there is nothing to pin for, and torch warns at every epoch
     values.setdefault("project", "tulu_recipes")
     values.setdefault("run_name", Path(recipe["output_dir"]).name)
     if values["push_to_hub"] is False:

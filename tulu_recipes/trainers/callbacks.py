@@ -37,58 +37,52 @@ class ProgressCallback(TrainerCallback):
     def __init__(self) -> None:
         self.console = Console(stderr=True)
         self.bar: Progress | None = None
-        self.loss = "—"
-        self.tokens = 0
-        self.last = 0.0
-        self.rate = ""
+        self.clock = time.monotonic()
+        self.tokens: int | None = None  # None until the first log: its interval holds start-up
+        self.next_line = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if not state.is_world_process_zero:
+        if not state.is_world_process_zero or not self.console.is_terminal:
             return
-        self.last = time.monotonic()
-        if self.console.is_terminal:
-            self.bar = Progress(
-                TextColumn("step"),
-                MofNCompleteColumn(),
-                BarColumn(),
-                TextColumn("loss {task.fields[loss]} · {task.fields[rate]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self.console,
-            )
-            self.task = self.bar.add_task("", total=state.max_steps, completed=state.global_step, loss="—", rate="")
-            self.bar.start()
+        self.bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self.task = self.bar.add_task("", total=state.max_steps, completed=state.global_step)
+        self.bar.start()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, completed=state.global_step)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
     ) -> None:
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
-        now = time.monotonic()
-        tokens = int(logs.get("num_tokens", 0))
-        if self.tokens:
-            self.rate = f"{(tokens - self.tokens) / (now - self.last):,.0f} tokens/s"
-        self.tokens, self.last, self.loss = tokens, now, f"{logs['loss']:.4f}"
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if not state.is_world_process_zero:
-            return
+        text = f"loss {logs['loss']:.4f}{self._rate(int(logs['num_tokens']))}"
         if self.bar is not None:
-            self.bar.update(self.task, completed=state.global_step, loss=self.loss, rate=self.rate)
-        elif state.global_step % max(state.max_steps // self.LINES, 1) == 0:
-            self.console.print(
-                f"step {state.global_step}/{state.max_steps} · loss {self.loss} · {self.rate}", highlight=False
-            )
+            self.bar.update(self.task, description=text)
+        elif state.global_step >= self.next_line or state.global_step == state.max_steps:
+            self.next_line = state.global_step + state.max_steps / self.LINES
+            self.console.print(f"step {state.global_step}/{state.max_steps} · {text}", highlight=False, soft_wrap=True)
+
+    def _rate(self, tokens: int) -> str:
+        now, before = time.monotonic(), self.tokens
+        seconds, self.clock, self.tokens = now - self.clock, now, tokens
+        return "" if before is None else f" · {(tokens - before) / seconds:,.0f} tokens/s"
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        self.close()
-
-    def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None

@@ -27,11 +27,14 @@ def _logits(model: torch.nn.Module, input_ids: Sequence[int], device: torch.devi
         return model(input_ids=ids, use_cache=False).logits.float().cpu()
 
 
-def check_saved(folder: Path, trained: torch.Tensor, input_ids: Sequence[int], trainer: Trainer, **load: Any) -> float:
+def check_saved(
+    folder: Path, trained: torch.Tensor, input_ids: Sequence[int], *, exact: bool, **load: Any
+) -> float:
     """Load `folder` on the CPU, where it fits beside the training state, and compare logits with the trained model.
 
     Args:
         trained: from `probe_logits`, before or after saving.
+        exact: whether training computed in the dtype it stores, so that float32 must agree closely.
         load: further arguments of `from_pretrained` (quantisation, trust in remote code).
     Returns:
         Largest absolute difference divided by the largest absolute logit.
@@ -40,7 +43,7 @@ def check_saved(folder: Path, trained: torch.Tensor, input_ids: Sequence[int], t
     """
     unset_hf_deepspeed_config()  # else the copy is sharded over ranks that do not take part
     adapter = (folder / "adapter_config.json").is_file()
-    dtype = next(trainer.model.parameters()).dtype if adapter else AutoConfig.from_pretrained(folder).dtype
+    dtype = torch.float32 if adapter else AutoConfig.from_pretrained(folder).dtype
     try:
         if adapter:
             model, info = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype, **load), {}
@@ -53,8 +56,7 @@ def check_saved(folder: Path, trained: torch.Tensor, input_ids: Sequence[int], t
         raise TrainingError(_broken(folder, f"lacks {len(missing)} weights, the first {missing[0]}"))
     saved = _logits(model, input_ids, model.device)
     difference = float((saved - trained).abs().max() / trained.abs().max().clamp(min=1e-6))
-    exact = dtype == torch.float32 and trainer.accelerator.mixed_precision == "no"
-    tolerance = 1e-3 if exact else 5e-2  # relative; the copy is computed on the CPU, the trained model may not be
+    tolerance = 1e-3 if exact and dtype == torch.float32 else 5e-2  # the copy runs on the CPU, training may not
     if not difference <= tolerance:
         raise TrainingError(
             _broken(folder, f"computes other logits than the trained model (relative difference {difference:.2g})")

@@ -1,0 +1,142 @@
+"""What every training stage does after its last step: save, load again and compare, sample, report, push."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer
+
+from tulu_recipes import hub
+from tulu_recipes.config.recipe import Recipe
+from tulu_recipes.errors import HubError, Problem, TrainingError
+from tulu_recipes.prepare import StageData, answer, heldout_prompts
+from tulu_recipes.reports.model_card import write_model_card
+from tulu_recipes.reports.run_report import write_report
+from tulu_recipes.run import FINISHED, TRAINED, Run, read_json, write_json
+from tulu_recipes.trainers.arguments import quantization_config
+from tulu_recipes.trainers.verify import check_saved, probe_logits
+
+FINAL_METRICS = ("eval_loss", "eval_mean_token_accuracy", "eval_entropy")
+# What stays at home: training state is large, and of no use to who loads the model
+NOT_PUSHED = ["checkpoint-*", "*.lock", ".*", "training_args.bin", "not-finite-*"]
+
+
+def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer) -> None:
+    """Save the model into the run folder, prove that it loads and computes the same, and write what people read.
+
+    Raises:
+        TrainingError: the saved model is not the trained one, or the trainer saw other tokens than the audit counted.
+    """
+    metrics = _last_evaluation(trainer) if data.heldout is not None else {}
+    probe = data.train[0]["input_ids"]
+    trained = probe_logits(trainer, probe)
+    trainer.save_model(str(run.folder), _internal_call=True)
+    trainer.accelerator.wait_for_everyone()
+    if not run.main:
+        return
+    difference = check_saved(
+        run.folder,
+        trained,
+        probe,
+        trust_remote_code=bool(recipe["trust_remote_code"]),
+        quantization_config=quantization_config(recipe),
+        exact=trainer.accelerator.mixed_precision == "no",
+    )
+    run.update(
+        saved_model_difference=difference,
+        final_metrics={key: value for key, value in metrics.items() if key in FINAL_METRICS},
+        seconds=run.clock.seconds,
+        counters=_compare_counters(recipe, data, trainer),
+    )
+    if (run.folder / "samples.json").is_file():
+        _sample_after(recipe, data, run)
+    run.update(status=TRAINED)
+    write_model_card(run.folder, recipe, data.audit)
+    write_report(run.folder)
+
+
+def _last_evaluation(trainer: Trainer) -> dict[str, float]:
+    """Held-out metrics of the final weights; evaluated now, unless the last step was."""
+    for line in reversed(trainer.state.log_history):
+        if line["step"] == trainer.state.global_step and "eval_loss" in line:
+            return line
+    return trainer.evaluate()
+
+
+def _compare_counters(recipe: Recipe, data: StageData, trainer: Any) -> dict[str, Any]:
+    """Tokens the audit promised and tokens the trainer was fed, over all epochs."""
+    epochs, processes = trainer.args.num_train_epochs, trainer.args.world_size
+    promised = {
+        "tokens": data.audit.total.tokens * epochs,
+        "supervised_tokens": data.audit.total.supervised_tokens * epochs,
+    }
+    seen = {"tokens": trainer._total_train_tokens, "supervised_tokens": trainer.progress.supervised_tokens}
+    # a sampler repeats rows where they do not divide among the processes, and max_steps cuts epochs
+    per_step = trainer.args.per_device_train_batch_size * processes
+    comparable = trainer.args.max_steps <= 0 and float(epochs).is_integer()
+    comparable = comparable and (processes == 1 or len(trainer.train_dataset) % per_step == 0)
+    if comparable and promised != seen:
+        raise TrainingError(
+            Problem(
+                "totals-differ",
+                recipe["output_dir"],
+                f"The audit promised {promised} and the trainer was fed {seen}; the model is saved, but it did not "
+                "train on what the audit says.",
+                "please report this with audit.json and recipe.resolved.yaml.",
+            )
+        )
+    return {"promised": promised, "seen": seen, "compared": comparable}
+
+
+def _sample_after(recipe: Recipe, data: StageData, run: Run) -> None:
+    assert data.heldout_text is not None
+    samples = read_json(run.folder / "samples.json")
+    prompts, _ = heldout_prompts(data.heldout_text, recipe["sample_rows"])
+    run.say(f"Answering {len(prompts)} held-out prompts after training.")
+    for sample, text in zip(samples, answer(recipe, data, str(run.folder), prompts), strict=True):
+        sample["after"] = text
+    write_json(run.folder / "samples.json", samples)
+    run.update(
+        samples={
+            "rows": len(samples),
+            "exact_match_before": _exact_match(samples, "before"),
+            "exact_match_after": _exact_match(samples, "after"),
+        }
+    )
+
+
+def _exact_match(samples: list[dict[str, str]], key: str) -> float:
+    return sum(sample[key].strip() == sample["expected"].strip() for sample in samples) / len(samples)
+
+
+def push_run(recipe: Recipe, run: Run) -> int:
+    """Push a trained run where the recipe asks for it, and call it finished. Nothing is lost when the push fails."""
+    if not run.main:
+        return 0
+    url = None
+    if recipe["push_to_hub"]:
+        url = _push(recipe, run)
+    run.update(status=FINISHED, pushed_to=url)
+    write_report(run.folder)
+    run.say(f"Finished. Report: {run.folder / 'report.md'}" + (f" · pushed: {url}" if url else ""))
+    return 0
+
+
+def _push(recipe: Recipe, run: Run) -> str:
+    repo_id = run.record.get("hub_repo") or hub.prove_write(
+        recipe["hub_model_id"] or run.folder.name,
+        private=recipe["hub_private_repo"],
+        revision=recipe["hub_revision"],
+    )
+    try:
+        return hub.push_folder(
+            Path(run.folder),
+            repo_id,
+            revision=recipe["hub_revision"],
+            private=recipe["hub_private_repo"],
+            commit_message=f"{recipe.stage} of {recipe['model_name_or_path']}",
+            ignore_patterns=NOT_PUSHED,
+            resume_command=recipe.command(),
+        )
+    except HubError as error:
+        run.update(push_error=str(error))
+        raise

@@ -1,0 +1,233 @@
+"""What every training stage does before its first step: base model, rows, audit, run folder, first samples."""
+
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+from datasets import Dataset, disable_progress_bars
+from filelock import FileLock
+from rich.console import Console
+from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers.utils.logging import disable_progress_bar
+
+from tulu_recipes import hub
+from tulu_recipes.config.recipe import Recipe
+from tulu_recipes.data.audit import Audit, Limits, audit_rows, audit_table, check_limits
+from tulu_recipes.data.mix import build_mix
+from tulu_recipes.data.sources import load_rows
+from tulu_recipes.data.supervision import tokenize_rows, trainable_rows
+from tulu_recipes.data.template import load_tokenizer
+from tulu_recipes.errors import DataError, Problem, RecipeError
+from tulu_recipes.run import FINISHED, TRAINED, Run, open_run, read_json, write_json
+from tulu_recipes.sampling import generate_answers, load_for_sampling
+
+LOG_WIDTH = 120  # columns of a table in a log file, which has no width of its own
+
+
+@dataclass(frozen=True)
+class StageData:
+    """Rows of a run: tokenized for training, tokenized for evaluation, and as text for samples."""
+
+    tokenizer: PreTrainedTokenizerBase
+    train: Dataset
+    heldout: Dataset | None
+    heldout_text: Dataset | None
+    audit: Audit
+
+
+def is_main() -> bool:
+    """Rank 0, before torch.distributed is started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def build_base_model(recipe: Recipe) -> None:
+    """Run `model_builder` ("module:function") when the model folder does not exist yet; each rank waits its turn."""
+    folder = Path(recipe["model_name_or_path"])
+    if recipe["model_builder"] is None or folder.exists():
+        return
+    module, _, function = recipe["model_builder"].partition(":")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not folder.exists():
+            getattr(importlib.import_module(module), function)(folder)
+
+
+def prepare_data(recipe: Recipe) -> StageData:
+    """Load, tokenize and audit the rows; refuse what would train something else than the recipe says.
+
+    Raises:
+        DataError: every reason at once; nothing was written.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+        disable_progress_bars()
+        disable_progress_bar()
+    tokenizer = load_tokenizer(
+        recipe["model_name_or_path"],
+        chat_template=recipe["chat_template"],
+        pad_token=recipe["pad_token"],
+        eos_token=recipe["eos_token"],
+        revision=recipe["model_revision"],
+        trust_remote_code=bool(recipe["trust_remote_code"]),
+    )
+    # ranks of one machine take turns, so that the first fills the cache and the others read it
+    with FileLock(Path(gettempdir()) / "tulu_recipes-data.lock"):
+        rows = _train_rows(recipe)
+        tokenized = _tokenize(recipe, rows, tokenizer)
+        text = _heldout_rows(recipe)
+        heldout = None if text is None else _tokenize(recipe, text, tokenizer)
+    audit = audit_rows(tokenized, max_length=recipe["max_length"], over_length=recipe["over_length"])
+    if is_main():
+        console.print(audit_table(audit))
+    problems = check_limits(audit, _limits(recipe), _data_name(recipe))
+    problems = [problem for problem in problems if problem.slug not in recipe["allow"]]
+    if problems:
+        raise DataError(problems, headline=f"{recipe.path}: the data is refused, nothing was started.")
+    over_length = recipe["over_length"]
+    return StageData(
+        tokenizer=tokenizer,
+        train=trainable_rows(tokenized, over_length=over_length),
+        heldout=None if heldout is None else trainable_rows(heldout, over_length="truncate"),
+        heldout_text=text,
+        audit=audit,
+    )
+
+
+def _train_rows(recipe: Recipe) -> Dataset:
+    if recipe["dataset_mix"]:
+        return build_mix(recipe["dataset_mix"])
+    return load_rows(
+        recipe["dataset_name"],
+        config=recipe["dataset_config"],
+        split=recipe["dataset_train_split"],
+        revision=recipe["dataset_revision"],
+    )
+
+
+def _heldout_rows(recipe: Recipe) -> Dataset | None:
+    if recipe["eval_dataset_name"]:
+        return load_rows(recipe["eval_dataset_name"])
+    if "dataset_test_split" in recipe.given and recipe["dataset_name"]:
+        return load_rows(
+            recipe["dataset_name"],
+            config=recipe["dataset_config"],
+            split=recipe["dataset_test_split"],
+            revision=recipe["dataset_revision"],
+        )
+    return None
+
+
+def _tokenize(recipe: Recipe, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    return tokenize_rows(
+        rows,
+        tokenizer,
+        max_length=recipe["max_length"],
+        num_proc=recipe["dataset_num_proc"],
+        default_source=_data_name(recipe),
+    )
+
+
+def _data_name(recipe: Recipe) -> str:
+    return str(recipe["dataset_mix"] or recipe["dataset_name"])
+
+
+def _limits(recipe: Recipe) -> Limits:
+    return Limits(
+        cut_answers=recipe["max_cut_answer_fraction"],
+        unsupervised=recipe["max_unsupervised_fraction"],
+        broken=recipe["max_broken_fraction"],
+        duplicates=recipe["max_duplicate_fraction"],
+    )
+
+
+def open_recipe_run(recipe: Recipe, data: StageData, args: TrainingArguments) -> Run:
+    """The run folder of a recipe, opened by the main process first; proves the right to push before step 0.
+
+    Raises:
+        RecipeError: the folder belongs to something else, or its data has changed since the run began.
+        HubError: the model could not be pushed at the end.
+    """
+    with args.main_process_first(desc="opening the run folder"):
+        run = open_run(
+            Path(recipe["output_dir"]),
+            stage=recipe.stage,
+            resolved_recipe=recipe.to_yaml(),
+            fingerprint=recipe.fingerprint(),
+            science=recipe.science(),
+            overrides=recipe.overrides,
+            process_index=args.process_index,
+            num_processes=args.world_size,
+        )
+        if run.main:
+            _keep_audit(run, data.audit)
+    if run.main and recipe["push_to_hub"] and run.status not in (FINISHED, TRAINED):
+        run.update(
+            hub_repo=hub.prove_write(
+                recipe["hub_model_id"] or run.folder.name,
+                private=recipe["hub_private_repo"],
+                revision=recipe["hub_revision"],
+            )
+        )
+    return run
+
+
+def _keep_audit(run: Run, audit: Audit) -> None:
+    path = run.folder / "audit.json"
+    before: Any = read_json(path) if path.is_file() else None
+    if before is not None and before["total"] != vars(audit.total):
+        raise RecipeError(
+            Problem(
+                "data-moved",
+                str(path),
+                f"The rows are not those this run began with: {before['total']['trained_rows']:,} rows and "
+                f"{before['total']['tokens']:,} tokens then, {audit.total.trained_rows:,} and {audit.total.tokens:,} "
+                "now.",
+                "restore the data, pin dataset_revision, or name a new output_dir.",
+            )
+        )
+    audit.save(path)
+
+
+def sample_before(recipe: Recipe, data: StageData, run: Run) -> None:
+    """Answer `sample_rows` held-out prompts with the base model, once a run; kept in samples.json."""
+    path = run.folder / "samples.json"
+    if not run.main or not recipe["sample_rows"] or data.heldout_text is None or path.is_file():
+        return
+    prompts, expected = heldout_prompts(data.heldout_text, recipe["sample_rows"])
+    run.say(f"Answering {len(prompts)} held-out prompts before training.")
+    answers = answer(recipe, data, recipe["model_name_or_path"], prompts)
+    samples = [
+        {"prompt": prompt[-1]["content"], "expected": gold, "before": text, "after": ""}
+        for prompt, gold, text in zip(prompts, expected, answers, strict=True)
+    ]
+    write_json(path, samples)
+
+
+def heldout_prompts(rows: Dataset, limit: int) -> tuple[list[list[dict[str, str]]], list[str]]:
+    """Conversations up to their last assistant turn, and what that turn says."""
+    prompts, expected = [], []
+    for row in rows.select(range(min(limit, len(rows)))):
+        messages = row.get("messages") or (
+            row["prompt"] + row["completion"]
+            if isinstance(row["prompt"], list)
+            else [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}]
+        )
+        last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=0)
+        if last:
+            prompts.append(messages[:last])
+            expected.append(messages[last]["content"])
+    return prompts, expected
+
+
+def answer(recipe: Recipe, data: StageData, folder: str, prompts: list[list[dict[str, str]]]) -> list[str]:
+    """Greedy answers of the model in `folder`."""
+    model = load_for_sampling(
+        folder,
+        dtype=recipe["dtype"] or "auto",
+        revision=recipe["model_revision"] if folder == recipe["model_name_or_path"] else None,
+    )
+    return generate_answers(model, data.tokenizer, prompts, max_new_tokens=recipe["sample_max_new_tokens"])

@@ -1,0 +1,133 @@
+"""README.md of a trained model: enough to use it, to judge it, and to train it again."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tulu_recipes import hub
+from tulu_recipes.config.recipe import Recipe
+from tulu_recipes.data.audit import Audit
+from tulu_recipes.reports.run_report import audit_rows_markdown
+from tulu_recipes.run import package_versions, read_json, read_metrics, write_text
+
+USE = """```python
+from transformers import pipeline
+
+chat = pipeline("text-generation", model="{name}")
+print(chat([{{"role": "user", "content": "How many legs has a cat?"}}], max_new_tokens=64, return_full_text=False))
+```"""
+
+
+def write_model_card(folder: Path, recipe: Recipe, audit: Audit) -> Path:
+    """Write the card of the model in `folder`, with metadata that the Hub understands."""
+    record = read_json(folder / "run.json")
+    name = record.get("hub_repo") or folder.name
+    path = folder / "README.md"
+    front = yaml.safe_dump(_metadata(recipe, folder.name), sort_keys=False, allow_unicode=True)
+    write_text(path, f"---\n{front}---\n\n{_body(folder, recipe, record, name)}")
+    return path
+
+
+def _metadata(recipe: Recipe, name: str) -> dict[str, Any]:
+    base, data = recipe["model_name_or_path"], recipe["dataset_name"]
+    metadata: dict[str, Any] = {"library_name": "peft" if recipe["use_peft"] else "transformers", "model_name": name}
+    if not Path(base).exists():
+        metadata["base_model"] = base
+        licence = hub.licence_of(base, repo_type="model", revision=recipe["model_revision"])
+        if licence:
+            metadata["license"] = licence
+    if data and not Path(data).exists():
+        metadata["datasets"] = [data]
+    metadata["pipeline_tag"] = "text-generation"
+    metadata["tags"] = ["tulu-recipes", "trl", recipe.stage]
+    return metadata
+
+
+def _body(folder: Path, recipe: Recipe, record: dict[str, Any], name: str) -> str:
+    resolved = (folder / "recipe.resolved.yaml").read_text(encoding="utf-8")
+    versions = ", ".join(f"{package} {version}" for package, version in package_versions().items())
+    curve = "![curves](loss.png)\n" if read_metrics(folder) else ""
+    return "\n".join(
+        [
+            f"# {folder.name}",
+            "",
+            f"{_base(recipe)}, after supervised fine-tuning on {_data(recipe)} with `tulu_recipes`.",
+            "",
+            "## How to use",
+            "",
+            USE.format(name=name),
+            "",
+            "## Results",
+            "",
+            *_results(record),
+            "",
+            curve,
+            "## Data",
+            "",
+            *audit_rows_markdown(read_json(folder / "audit.json")),
+            "",
+            "## How to train it again",
+            "",
+            "Save the recipe below as `recipe.yaml` and run `accelerate launch -m tulu_recipes.sft recipe.yaml` on "
+            f"{record['num_processes']} process(es), at commit `{record['git_commit'] or 'unknown'}`.",
+            "",
+            "```yaml",
+            resolved.rstrip(),
+            "```",
+            "",
+            f"Software: {versions}.",
+            "",
+            "## Licence",
+            "",
+            _licence(recipe),
+            "",
+        ]
+    )
+
+
+def _base(recipe: Recipe) -> str:
+    base, revision = recipe["model_name_or_path"], recipe["model_revision"]
+    if Path(base).exists():
+        return f"The local model `{base}`"
+    sha = hub.resolve_revision(base, repo_type="model", revision=revision)
+    return f"[{base}](https://huggingface.co/{base}) at `{sha or revision or 'main'}`"
+
+
+def _data(recipe: Recipe) -> str:
+    if recipe["dataset_mix"]:
+        return f"the mix `{recipe['dataset_mix']}`"
+    data = recipe["dataset_name"]
+    if Path(data).exists():
+        return f"the local rows `{data}`"
+    sha = hub.resolve_revision(data, repo_type="dataset", revision=recipe["dataset_revision"])
+    return f"[{data}](https://huggingface.co/datasets/{data}) at `{sha or recipe['dataset_revision'] or 'main'}`"
+
+
+def _results(record: dict[str, Any]) -> list[str]:
+    lines = [f"- {key}: {value:.6g}" for key, value in record["final_metrics"].items()]
+    if "samples" in record:
+        samples = record["samples"]
+        lines.append(
+            f"- held-out exact match: {samples['exact_match_before']:.3f} before, "
+            f"{samples['exact_match_after']:.3f} after training ({samples['rows']} rows)"
+        )
+    lines.append(f"- training time: {record.get('seconds', 0):,.0f} s")
+    lines.append(
+        f"- saved weights loaded again: logits differ by at most {record['saved_model_difference']:.2g} (relative)"
+    )
+    return lines
+
+
+def _licence(recipe: Recipe) -> str:
+    licences = [
+        f"{kind} `{name}`: {hub.licence_of(name, repo_type=kind, revision=revision) or 'not stated'}"
+        for kind, name, revision in (
+            ("model", recipe["model_name_or_path"], recipe["model_revision"]),
+            ("dataset", recipe["dataset_name"], recipe["dataset_revision"]),
+        )
+        if name and not Path(name).exists()
+    ]
+    if not licences:
+        return "Base model and data are local files; state their licence before sharing this model."
+    return "Inherited from " + "; ".join(licences) + ". The terms of the base model and of the data both apply."

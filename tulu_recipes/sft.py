@@ -1,0 +1,65 @@
+"""Supervised fine-tuning: one recipe in, one run folder out.
+
+    accelerate launch -m tulu_recipes.sft recipes/tulu3/8b/sft.yaml
+    python -m tulu_recipes.sft recipes/tiny/sft.yaml --learning_rate 1e-3
+
+The same command resumes a run that was stopped or killed, and only pushes one that is trained.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+from tulu_recipes.config.entry import run_cli
+from tulu_recipes.config.load import load_recipe
+
+if TYPE_CHECKING:
+    from tulu_recipes.config.recipe import Recipe
+
+
+def main(argv: list[str]) -> int:
+    recipe = load_recipe(argv, stage="sft")  # every mistake in the file at once, before torch is imported
+    return train(recipe)
+
+
+def train(recipe: "Recipe") -> int:
+    from transformers import PrinterCallback
+
+    from tulu_recipes.finish import finish_training, push_run
+    from tulu_recipes.prepare import build_base_model, open_recipe_run, prepare_data, sample_before
+    from tulu_recipes.run import FINISHED, TRAINED
+    from tulu_recipes.trainers.arguments import adapter_config, load_model, sft_arguments
+    from tulu_recipes.trainers.callbacks import MetricsCallback, ProgressCallback, StopOnSignal
+    from tulu_recipes.trainers.sft import SFTTrainer
+
+    build_base_model(recipe)
+    data = prepare_data(recipe)  # tokens, labels, and the audit; refuses empty masks, missing EOS, cut answers
+    args = sft_arguments(recipe)
+    run = open_recipe_run(recipe, data, args)
+    if run.status == FINISHED:
+        run.say(f"This run is finished: {run.folder}/report.md. For another one, name a new output_dir.")
+        return 0
+    if run.status == TRAINED:
+        return push_run(recipe, run)
+
+    sample_before(recipe, data, run)
+    stop = StopOnSignal()
+    trainer = SFTTrainer(
+        model=load_model(recipe, data.tokenizer),
+        args=args,
+        train_dataset=data.train,
+        eval_dataset=data.heldout,
+        processing_class=data.tokenizer,
+        peft_config=adapter_config(recipe),
+        callbacks=[MetricsCallback(run.folder / "metrics.jsonl"), ProgressCallback(), stop],
+    )
+    trainer.remove_callback(PrinterCallback)  # prints every log as a dict beside our progress line
+    with run.failing():
+        trainer.train(resume_from_checkpoint=run.checkpoint and str(run.checkpoint))
+    if stop.stopped:
+        return run.stopped(trainer.state.global_step)
+    finish_training(recipe, run, data, trainer)
+    return push_run(recipe, run)
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(lambda: main(sys.argv[1:])))
