@@ -15,7 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tulu_recipes import hub
 from tulu_recipes.config.recipe import Recipe
-from tulu_recipes.data.audit import Audit, Limits, audit_rows, audit_table, check_limits
+from tulu_recipes.data.audit import Audit, Limits, audit_rows, check_limits, print_audit
 from tulu_recipes.data.mix import build_mix
 from tulu_recipes.data.sources import load_rows
 from tulu_recipes.data.supervision import tokenize_rows, trainable_rows
@@ -82,7 +82,7 @@ def prepare_data(recipe: Recipe) -> StageData:
         heldout = None if text is None else _tokenize(recipe, text, tokenizer)
     audit = audit_rows(tokenized, max_length=recipe["max_length"], over_length=recipe["over_length"])
     if is_main():
-        console.print(audit_table(audit))
+        print_audit(audit, console)
     problems = check_limits(audit, _limits(recipe), _data_name(recipe))
     problems = [problem for problem in problems if problem.slug not in recipe["allow"]]
     if problems:

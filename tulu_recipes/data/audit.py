@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from datasets import Dataset
+from rich.console import Console
 from rich.table import Table
 
 from tulu_recipes.errors import Problem
@@ -214,13 +215,12 @@ COLUMNS = {
 ALWAYS_SHOWN = 4
 
 
-def audit_table(audit: Audit) -> Table:
-    """The audit as a person reads it: one line a source, the total last; faults that nowhere occur in the caption."""
+def print_audit(audit: Audit, console: Console) -> None:
+    """The audit as a person reads it: one line a source, the total last; then the faults that nowhere occur."""
     total = asdict(audit.total)
     shown = [key for i, key in enumerate(COLUMNS) if i < ALWAYS_SHOWN or total[key]]
-    absent = ", ".join(COLUMNS[key] for key in COLUMNS if key not in shown)
-    title = f"Supervision audit · max_length {audit.max_length} · over_length: {audit.over_length}"
-    table = Table(title=title, caption=f"none: {absent}" if absent else None)
+    absent = [COLUMNS[key] for key in COLUMNS if key not in shown]
+    table = Table(title="Supervision audit", title_justify="left")
     table.add_column("source", overflow="fold")
     for key in shown:
         table.add_column(COLUMNS[key], justify="right", no_wrap=True)
@@ -228,4 +228,6 @@ def audit_table(audit: Audit) -> Table:
         if name == "total":
             table.add_section()
         table.add_row(name, *[f"{asdict(counts)[key]:,}" for key in shown])
-    return table
+    console.print(table)
+    if absent:
+        console.print(f"No row is or has: {', '.join(absent)}.", highlight=False)

@@ -1,0 +1,66 @@
+"""Run a stage as a user does: a recipe file, a subprocess, a run folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.tiny import conversation, save_base, write_rows
+
+QUIET = {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+RECIPE: dict[str, Any] = {
+    "chat_template": "tulu",
+    "max_length": 128,
+    "global_batch_size": 8,
+    "learning_rate": 1.0e-3,
+    "num_train_epochs": 2,
+    "loss_reduction": "sum",
+    "dtype": "float32",
+    "bf16": False,
+    "logging_steps": 1,
+    "save_steps": 3,
+    "report_to": "none",
+}
+
+
+def write_recipe(folder: Path, rows: list[dict[str, Any]] | None = None, **keys: Any) -> Path:
+    """A recipe in `folder` with a tiny base model and its rows beside it; `keys` add to or replace `RECIPE`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if "model_name_or_path" not in keys and not (folder / "base").exists():
+        save_base(folder / "base")
+    if "dataset_name" not in keys:
+        write_rows(folder / "rows.jsonl", rows or [conversation(i, 1 + i % 3, 9) for i in range(40)])
+    defaults = {
+        "model_name_or_path": str(folder / "base"),
+        "dataset_name": str(folder / "rows.jsonl"),
+        "output_dir": str(folder / "run"),
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(defaults | RECIPE | keys, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def sft_command(recipe: Path, *overrides: str) -> list[str]:
+    return [sys.executable, "-m", "tulu_recipes.sft", str(recipe), *overrides]
+
+
+def run_sft(
+    recipe: Path, *overrides: str, env: dict[str, str] | None = None, timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run the stage to its end; the caller looks at returncode, stderr and the run folder."""
+    return subprocess.run(
+        sft_command(recipe, *overrides),
+        env=os.environ | QUIET | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
