@@ -51,14 +51,14 @@ class RunningHub(HubServer):
         self.tokens = TOKENS
         self._homes = 0
 
-    def env(self, token: str | None = "write", *, home: Path | None = None, **more: str) -> dict[str, str]:
-        """A client's whole environment: a token's name in TOKENS or its value, None for none; a new HF_HOME."""
+    def env(self, token: str | None = "write", **more: str) -> dict[str, str]:
+        """A client's whole environment with a new HF_HOME; token: its name in TOKENS or its value, None for none."""
         self._homes += 1
-        home = home or self.root / f"home-{self._homes}"
+        home = str(self.root / f"home-{self._homes}")
         ours = ("HF_", "HUGGING", "TRANSFORMERS_", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         value = TOKENS.get(token, token) if token is not None else ""
-        return inherited | client_settings(self.endpoint, value, str(home)) | {"OMP_NUM_THREADS": "1"} | more
+        return inherited | client_settings(self.endpoint, value, home) | {"OMP_NUM_THREADS": "1"} | more
 
     def run(self, code: str, token: str | None = "write", *, env: dict[str, str] | None = None) -> Any:
         """Run client code in a subprocess; what it assigns to `result` (JSON) comes back."""
@@ -100,4 +100,6 @@ def hub(hub_server: RunningHub) -> RunningHub:
     hub_server.heal()
     hub_server.store.repos.clear()
     hub_server.requests.clear()
+    hub_server.quote_token = False
+    hub_server.lose_on_commit = {}
     return hub_server

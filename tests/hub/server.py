@@ -64,6 +64,8 @@ class HubServer:
         self.requests: list[Logged] = []
         self.faults: list[Fault] = []
         self.endpoint = ""  # known once a port is
+        self.quote_token = False  # refusals of write access quote the token, as a careless server might
+        self.lose_on_commit: dict[str, bytes | None] = {}  # a Hub that loses or garbles these files of every commit
         self._routes = Starlette(routes=self._route_table(), exception_handlers={Refusal: _refused})
 
     # For tests
@@ -227,6 +229,11 @@ class HubServer:
         self.store.check_writable(repo, self._token(request))
         return repo
 
+    def _garbled(self, files: dict[str, Blob]) -> dict[str, Blob]:
+        kept = {path: blob for path, blob in files.items() if path not in self.lose_on_commit}
+        wrong = {path: data for path, data in self.lose_on_commit.items() if data is not None}
+        return kept | {path: self.store.add_blob(data, lfs=False) for path, data in wrong.items()}
+
     # Users and repos
 
     async def whoami(self, request: Request) -> Response:
@@ -260,6 +267,7 @@ class HubServer:
         repo_id = f"{namespace}/{body['name']}"
         if not self.store.may_write(namespace, repo_id, token):
             message = f'You don\'t have the rights to create a {SINGULAR[kind]} under the namespace "{namespace}"'
+            message += f" with the token {_bearer(request.scope)}" if self.quote_token else ""
             raise Refusal(403, message=message)
         status = 409 if (kind, repo_id) in self.store.repos else 200
         if status == 200:
@@ -457,7 +465,7 @@ class HubServer:
             repo.refs[ref] = parent.sha
         if ref not in repo.refs:
             raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        files = apply_operations(self.store, repo, parent.files, lines)
+        files = self._garbled(apply_operations(self.store, repo, parent.files, lines))
         author = token.user if token else ""
         done = self.store.commit(repo, ref, files, value["summary"], value.get("description", ""), author)
         url = f"{self.endpoint}/{repo.url_path}"
