@@ -1,0 +1,72 @@
+"""What the checks may ask of the machine, injectable so that a test needs no full disk and no Hub."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+class ReadText(Protocol):
+    """A small file of a Hub repository as text, or None when the repository has no such file."""
+
+    def __call__(self, repo_id: str, filename: str, *, revision: str | None = None) -> str | None: ...
+
+
+def has_module(name: str) -> bool:
+    """Whether a top-level package is installed, without importing it."""
+    return importlib.util.find_spec(name) is not None
+
+
+def free_bytes(path: str) -> int:
+    """Free bytes where `path` will be written: on the disk of its nearest existing parent."""
+    folder = Path(path).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """environ: of the process; read_text: None when the Hub may not be asked."""
+
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    read_text: ReadText | None = None
+    has_module: Callable[[str], bool] = has_module
+    free_bytes: Callable[[str], int] = free_bytes
+
+    def switched_on(self, variable: str) -> bool:
+        return self.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
+
+
+_FILE_SUFFIXES = (
+    ".json",
+    ".jsonl",
+    ".json.gz",
+    ".jsonl.gz",
+    ".jsonl.zst",
+    ".parquet",
+    ".arrow",
+    ".csv",
+    ".yaml",
+    ".yml",
+    ".jinja",
+    ".j2",
+    ".txt",
+)
+
+
+def is_local(name: str) -> bool:
+    """Whether a name means a path of this machine rather than a Hub id.
+
+    Hub ids are `name` or `owner/name`: what exists on disk, starts with . / ~, has two slashes or ends like
+    a data file is local.
+    """
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or name.lower().endswith(_FILE_SUFFIXES)
+    return looks_local or Path(name).exists()
+
+
+def local_path(name: str) -> Path:
+    return Path(name).expanduser()
