@@ -1,0 +1,174 @@
+"""The whole pipeline on this machine, as far as it exists: run it, then say whether it learned.
+
+    python -m tulu_recipes.demo              bundled rows, a model of under a million parameters, about 2 minutes
+    python -m tulu_recipes.demo --smollm2    SmolLM2-135M and real conversations, about 15 minutes
+
+Every stage is the public command a user would type. An interrupted demo goes on where it stopped; a finished one
+is set aside under a numbered name, and a new one begins.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tulu_recipes.errors import Problem, TrainingError, TuluError
+
+FINISHED = "finished"
+REPORT_FILES = ("report.md", "loss.png", "samples.md", "recipe.resolved.yaml")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One public command, and what it must reach to count as learned.
+
+    min_exact_match: 0-1, share of held-out rows answered exactly after training.
+    min_loss_drop: nats per supervised token, held-out loss before training less that after.
+    """
+
+    module: str
+    recipe: Path
+    min_exact_match: float | None = None
+    min_loss_drop: float | None = None
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", self.module, str(self.recipe)]
+
+    @property
+    def run_folder(self) -> Path:
+        return Path(yaml.safe_load(self.recipe.read_text(encoding="utf-8"))["output_dir"])
+
+
+# Later stages join these lists in pipeline order.
+TINY = [Stage("tulu_recipes.sft", Path("recipes/tiny/sft.yaml"), min_exact_match=0.5)]
+SMOLLM2 = [Stage("tulu_recipes.sft", Path("recipes/smollm2/sft.yaml"), min_loss_drop=0.2)]
+PREPARE_SMOLLM2 = [sys.executable, "-m", "tulu_recipes.demo.smollm2", "runs/smollm2-base", "runs/smollm2-data"]
+
+
+def set_aside(folder: Path, fresh: bool) -> Path | None:
+    """Rename an earlier run folder to `<name>.1`, `.2`, … if it is finished or `fresh`; the new name, or None."""
+    if not folder.exists() or not (fresh or _read_run(folder).get("status") == FINISHED):
+        return None
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    return folder.rename(aside)
+
+
+def check_learned(stage: Stage, folder: Path) -> str:
+    """The sentence with the held-out figures before and after.
+
+    Raises:
+        TrainingError: slug demo-did-not-learn, when the figures miss what the stage states.
+    """
+    if stage.min_exact_match is not None:
+        samples = _read_run(folder)["samples"]
+        before, after = samples["exact_match_before"], samples["exact_match_after"]
+        sentence = f"held-out exact match {before:.2f} -> {after:.2f}"
+        learned = after >= stage.min_exact_match
+        wanted = f"at least {stage.min_exact_match:.2f}"
+    else:
+        losses = _heldout_losses(folder)
+        sentence = f"held-out loss {losses[0]:.3f} -> {losses[-1]:.3f} nats per supervised token"
+        learned = losses[0] - losses[-1] >= (stage.min_loss_drop or 0.0)
+        wanted = f"a fall of at least {stage.min_loss_drop}"
+    if not learned:
+        raise TrainingError(
+            Problem(
+                "demo-did-not-learn",
+                str(folder),
+                f"{sentence}, where {wanted} is expected: something in the training path is broken.",
+                f"read {folder / 'report.md'}, then run the demo again with --fresh",
+            )
+        )
+    return sentence
+
+
+def run_stage(stage: Stage, fresh: bool) -> str:
+    """Run one stage to its end and return what to tell the user about it.
+
+    Raises:
+        TrainingError: slug demo-stage-failed, or demo-did-not-learn.
+    """
+    folder = stage.run_folder
+    aside = set_aside(folder, fresh)
+    if aside is not None:
+        _say(f"The earlier run is kept as {aside}")
+    _run(stage.command)
+    sentence = check_learned(stage, folder)
+    files = [f"    {folder / name}" for name in REPORT_FILES if (folder / name).exists()]
+    return "\n".join([f"{stage.recipe}: {sentence}", *files])
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tulu_recipes.demo", description=__doc__.split("\n")[0])
+    parser.add_argument("--smollm2", action="store_true", help="the real small model instead of the tiny one")
+    parser.add_argument("--fresh", action="store_true", help="set an unfinished earlier run aside, do not resume it")
+    arguments = parser.parse_args(argv)
+    stages = SMOLLM2 if arguments.smollm2 else TINY
+    try:
+        _check_in_checkout(stages)
+        if arguments.smollm2:
+            _run(PREPARE_SMOLLM2)
+        reports = [run_stage(stage, arguments.fresh) for stage in stages]
+    except TuluError as error:
+        print(error, file=sys.stderr)
+        return 1
+    _say("\nDone.\n" + "\n".join(reports))
+    return 0
+
+
+def _check_in_checkout(stages: list[Stage]) -> None:
+    for stage in stages:
+        if not stage.recipe.exists():
+            raise TrainingError(
+                Problem(
+                    "demo-not-in-checkout",
+                    str(stage.recipe),
+                    "No such file from this folder; the demo reads the recipes and rows of a checkout.",
+                    "run the demo from the root of the repository",
+                )
+            )
+
+
+def _run(command: list[str]) -> None:
+    _say("$ " + shlex.join(["python", *command[1:]]))
+    code = subprocess.run(command, check=False).returncode
+    if code != 0:
+        raise TrainingError(
+            Problem(
+                "demo-stage-failed",
+                shlex.join(["python", *command[1:]]),
+                f"The command ended with exit code {code}; its own message is above.",
+                "mend what it names, then run the demo again: it resumes where it can",
+            )
+        )
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    if not path.exists():
+        return {}
+    run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return run
+
+
+def _heldout_losses(folder: Path) -> list[float]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [float(row["eval_loss"]) for row in map(json.loads, lines) if "eval_loss" in row]
+
+
+def _say(text: str) -> None:
+    # Flushed, so that it stands before what the command writes.
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
