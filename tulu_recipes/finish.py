@@ -6,6 +6,7 @@ from typing import Any
 from transformers import Trainer
 
 from tulu_recipes import hub
+from tulu_recipes.config.check_hub import hub_model_id
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.errors import HubError, Problem, TrainingError
 from tulu_recipes.prepare import StageData, answer, heldout_prompts
@@ -123,7 +124,7 @@ def push_run(recipe: Recipe, run: Run) -> int:
 
 def _push(recipe: Recipe, run: Run) -> str:
     repo_id = run.record.get("hub_repo") or hub.prove_write(
-        recipe["hub_model_id"] or run.folder.name,
+        hub_model_id(recipe),
         private=recipe["hub_private_repo"],
         revision=recipe["hub_revision"],
     )

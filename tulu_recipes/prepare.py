@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
 from tulu_recipes import hub
+from tulu_recipes.config.check_hub import hub_model_id
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.data.audit import Audit, Limits, audit_rows, check_limits, print_audit
 from tulu_recipes.data.mix import build_mix
@@ -167,7 +168,7 @@ def open_recipe_run(recipe: Recipe, data: StageData, args: TrainingArguments) ->
     if run.main and recipe["push_to_hub"] and run.status not in (FINISHED, TRAINED):
         run.update(
             hub_repo=hub.prove_write(
-                recipe["hub_model_id"] or run.folder.name,
+                hub_model_id(recipe),
                 private=recipe["hub_private_repo"],
                 revision=recipe["hub_revision"],
             )
@@ -190,6 +191,14 @@ def _keep_audit(run: Run, audit: Audit) -> None:
             )
         )
     audit.save(path)
+
+
+def resume_point(recipe: Recipe, run: Run) -> str | None:
+    """The run's own newest whole checkpoint; before there is one, a folder that `resume_from_checkpoint` names."""
+    if run.checkpoint is not None:
+        return str(run.checkpoint)
+    asked = recipe["resume_from_checkpoint"]
+    return asked if asked and Path(asked).is_dir() else None
 
 
 def sample_before(recipe: Recipe, data: StageData, run: Run) -> None:

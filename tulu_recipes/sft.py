@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    recipe = load_recipe(argv, stage="sft")  # every mistake in the file at once, before torch is imported
+    recipe = load_recipe(argv, stage="sft", ask_hub=True)  # every mistake in the file at once, before torch is imported
     return train(recipe)
 
 
@@ -25,7 +25,7 @@ def train(recipe: "Recipe") -> int:
     from transformers import PrinterCallback
 
     from tulu_recipes.finish import finish_training, push_run
-    from tulu_recipes.prepare import build_base_model, open_recipe_run, prepare_data, sample_before
+    from tulu_recipes.prepare import build_base_model, open_recipe_run, prepare_data, resume_point, sample_before
     from tulu_recipes.run import FINISHED, TRAINED
     from tulu_recipes.trainers.arguments import adapter_config, load_model, sft_arguments
     from tulu_recipes.trainers.callbacks import MetricsCallback, ProgressCallback, StopOnSignal
@@ -54,7 +54,7 @@ def train(recipe: "Recipe") -> int:
     )
     trainer.remove_callback(PrinterCallback)  # prints every log as a dict beside our progress line
     with run.failing():
-        trainer.train(resume_from_checkpoint=run.checkpoint and str(run.checkpoint))
+        trainer.train(resume_from_checkpoint=resume_point(recipe, run))
     if stop.stopped:
         return run.stopped(trainer.state.global_step)
     finish_training(recipe, run, data, trainer)

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
-from tulu_recipes.errors import RecipeError, TuluError
+from tulu_recipes.errors import DataError, RecipeError, TuluError
 
 EXIT_REFUSED = 2
 EXIT_FAILED = 1
@@ -19,15 +19,15 @@ def speaks(environ: Mapping[str, str]) -> bool:
 def run_cli(main: Callable[[], int | None], environ: Mapping[str, str] = os.environ) -> int:
     """Run a command's main and turn what a user can mend into a message and an exit code.
 
-    Returns: what main returns (None: 0); 2 for a refused recipe, 1 for any other TuluError, 130 after
-    Ctrl-C. All ranks return the same code; only rank 0 prints. Anything else is a bug and is raised.
+    Returns: what main returns (None: 0); 2 for a refused recipe or refused data, 1 for any other TuluError,
+    130 after Ctrl-C. All ranks return the same code; only rank 0 prints. Anything else is a bug and is raised.
     """
     try:
         return main() or 0
     except TuluError as error:
         if speaks(environ):
             sys.stderr.write(f"{error}\n")
-        return EXIT_REFUSED if isinstance(error, RecipeError) else EXIT_FAILED
+        return EXIT_REFUSED if isinstance(error, (RecipeError, DataError)) else EXIT_FAILED
     except KeyboardInterrupt:
         if speaks(environ):
             sys.stderr.write("Interrupted. Run the same command again to go on from the last checkpoint.\n")

@@ -10,8 +10,10 @@ from typing import Any, NoReturn
 
 import yaml
 
+from tulu_recipes import hub
 from tulu_recipes.config.batch import BatchPlan, solve_batch
 from tulu_recipes.config.check import check_recipe
+from tulu_recipes.config.check_hub import hub_problems
 from tulu_recipes.config.entry import speaks
 from tulu_recipes.config.help import render_help, render_usage
 from tulu_recipes.config.recipe import COMMAND_LINE, Recipe
@@ -30,12 +32,14 @@ def load_recipe(
     *,
     num_processes: int | None = None,
     environ: Mapping[str, str] = os.environ,
+    ask_hub: bool = False,
 ) -> Recipe:
-    """The recipe that a command line names, checked as far as that goes without network or torch.
+    """The recipe that a command line names, checked as far as that goes without torch.
 
     Args:
         argv: RECIPE.yaml, then overrides for any key: --key value, --key=value, --switch.
         num_processes: processes the batch is divided over; None: WORLD_SIZE of the launcher, else 1.
+        ask_hub: also ask the Hub about models, data and the right to push; rank 0 asks for all ranks.
     Raises:
         RecipeError: with every problem of file, command line and combination; nothing was started.
         SystemExit: 0 after --help, 2 after no arguments at all.
@@ -54,7 +58,11 @@ def load_recipe(
     if not file.entries:
         raise _refusal(draft.path, draft.problems)
     recipe = _resolve(draft, file.text, num_processes, environ)
-    problems = draft.problems + check_recipe(recipe, environ=environ)
+    asking = ask_hub and speaks(environ)
+    remote = hub_problems(recipe) if asking else []
+    reachable = asking and all(problem.slug != "hub-unreachable" for problem in remote)
+    read_text = hub.read_text if reachable else None
+    problems = draft.problems + check_recipe(recipe, read_text=read_text, environ=environ) + remote
     if problems:
         raise _refusal(draft.path, problems)
     return recipe
