@@ -51,6 +51,8 @@ def _load_file(path: Path) -> Dataset:
     if path.stat().st_size == 0:
         raise DataError(Problem("file-unreadable", str(path), "The file is empty.", "write at least one row into it."))
     try:
+        if builder == "json":
+            _check_utf8(path)
         return load_dataset(builder, data_files=str(path), split="train")
     except (DatasetGenerationError, UnicodeDecodeError, ValueError) as error:
         found = "; ".join(_faulty_lines(path)) if builder == "json" else ""
@@ -62,6 +64,13 @@ def _load_file(path: Path) -> Dataset:
                 "mend or remove these rows; every row needs the same columns and types.",
             )
         ) from error
+
+
+def _check_utf8(path: Path) -> None:
+    """Arrow reads other encodings without a word, and fails on the first access to the row."""
+    with path.open(encoding="utf-8") as file:
+        while file.read(1 << 20):
+            pass
 
 
 def _faulty_lines(path: Path) -> Iterator[str]:
