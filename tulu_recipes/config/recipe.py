@@ -90,6 +90,8 @@ class Recipe:
         science = {name: self.values[name] for name in keys if keys[name].changes_weights}
         if self.values["load_best_model_at_end"] or self.values["lr_scheduler_type"] in _SCHEDULERS_ON_METRIC:
             science |= {name: self.values[name] for name in _EVALUATION}
+        if self.values["loss_reduction"] == "microbatch_mean":
+            science |= {name: self.values[name] for name in _MACHINE_BATCH}
         text = json.dumps({"stage": self.stage, "values": science}, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
