@@ -22,6 +22,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def new_model() -> Callable[..., Path]:
+    """new_model(path, **changes): see write_model."""
+    return write_model
+
+
 def write_model(path: Path, **changes: Any) -> Path:
     """The small files of a model; config, tokenizer_config or chat_template may be given; None leaves it out."""
     path.mkdir(exist_ok=True)

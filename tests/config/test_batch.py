@@ -4,9 +4,11 @@ from tulu_recipes.config.batch import BatchPlan, solve_batch
 from tulu_recipes.errors import RecipeError
 
 
-def refusal(*args: int | None) -> tuple[str, str, str]:
+def refusal(
+    size: int, processes: int, per_device: int | None = None, accumulation: int | None = None
+) -> tuple[str, str, str]:
     with pytest.raises(RecipeError) as caught:
-        solve_batch(*args, where="r.yaml line 3")  # type: ignore[arg-type]
+        solve_batch(size, processes, per_device, accumulation, where="r.yaml line 3")
     problem = caught.value.problems[0]
     assert problem.where == "r.yaml line 3"
     return problem.slug, problem.what, problem.mend

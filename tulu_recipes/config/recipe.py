@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,6 +131,3 @@ class Recipe:
         else:
             return None
         return f"{name}: {show(value)}  # {note}"
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.values)
