@@ -33,7 +33,7 @@ def write_model(path: Path, **changes: Any) -> Path:
     path.mkdir(exist_ok=True)
     config = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 2048, "eos_token_id": 1}
     tokenizer = {"eos_token": "<eos>", "pad_token": "<pad>"}
-    files = {"config": config, "tokenizer_config": tokenizer, "chat_template": MARKED} | changes
+    files: dict[str, Any] = {"config": config, "tokenizer_config": tokenizer, "chat_template": MARKED} | changes
     for name, content in files.items():
         if content is None:
             continue

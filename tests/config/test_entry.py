@@ -28,7 +28,7 @@ def test_what_a_user_can_mend_is_a_message_and_a_code(
 ) -> None:
     assert run_cli(raising(error), {}) == code  # type: ignore[arg-type]
     assert capsys.readouterr().err == said
-    for environ in ({"RANK": "1", "LOCAL_RANK": "1"}, {"RANK": "8", "LOCAL_RANK": "0"}):
+    for environ in ({"LOCAL_RANK": "1"}, {"RANK": "1", "LOCAL_RANK": "1"}, {"RANK": "8", "LOCAL_RANK": "0"}):
         assert run_cli(raising(error), environ) == code  # type: ignore[arg-type]
         assert capsys.readouterr().err == ""
     assert run_cli(raising(error), {"RANK": "0", "LOCAL_RANK": "0"}) == code  # type: ignore[arg-type]

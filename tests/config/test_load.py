@@ -193,6 +193,10 @@ def test_a_misspelt_required_key_is_not_also_called_missing(refused: Refused) ->
     assert refused("dataset_mixer: x\n", base="model_name_or_path: ./model\n").slugs == ["renamed-key"]
 
 
+def test_a_key_on_a_line_that_is_no_yaml_is_not_also_called_missing(one: One) -> None:
+    assert one('dataset_name: "rows.jsonl\n', base="model_name_or_path: ./model\n").slug == "yaml-syntax"
+
+
 @pytest.mark.parametrize("name", sorted(RENAMED))
 def test_every_known_rename_is_answered_with_a_key_that_exists(name: str, refused: Refused) -> None:
     problem = refused(f"{name}: 7\n").problems[0]

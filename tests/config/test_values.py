@@ -11,7 +11,9 @@ from tulu_recipes.errors import Problem
 def read(text: str, kinds: str, **changes: Any) -> Any:
     options: dict[str, Any] = {"choices": (), "default": None} | changes
     key = Key("k", tuple(kinds.split()), help="", group="", source="", **options)
-    return read_value(key, yaml.compose(text, Loader=yaml.SafeLoader), "r.yaml line 1")
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    assert node is not None
+    return read_value(key, node, "r.yaml line 1")
 
 
 @pytest.mark.parametrize(

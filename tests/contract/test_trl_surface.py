@@ -1,6 +1,8 @@
 """TRL's keys as recorded are TRL's keys as installed, and each has a place here."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,17 +53,17 @@ def test_what_the_stage_sets_are_values_that_trl_takes() -> None:
         assert kind in kinds, name
 
 
-def test_every_value_a_recipe_passes_is_accepted_by_trl_s_own_dataclasses(tmp_path: object) -> None:
-    from trl import ModelConfig, ScriptArguments, SFTConfig
+def test_every_value_a_recipe_passes_is_accepted_by_trl_s_own_dataclasses(tmp_path: Path) -> None:
+    import trl
 
     values = {name: key.default for name, key in keys_for("sft").items() if key.use != "refused"}
 
-    def of(*origins: str) -> dict[str, object]:
+    def of(*origins: str) -> dict[str, Any]:
         return {
             name: values[name] for name, key in keys_for("sft").items() if key.source in origins and name in values
         }
 
     arguments = of("SFTConfig", "TrainingArguments") | {"use_cpu": True, "bf16": False, "output_dir": str(tmp_path)}
-    assert SFTConfig(**arguments).learning_rate == 2e-5
-    assert ModelConfig(**of("ModelConfig")).dtype == "float32"
-    assert ScriptArguments(**of("ScriptArguments")).dataset_train_split == "train"
+    assert trl.SFTConfig(**arguments).learning_rate == 2e-5
+    assert trl.ModelConfig(**of("ModelConfig")).dtype == "float32"
+    assert trl.ScriptArguments(**of("ScriptArguments")).dataset_train_split == "train"
