@@ -36,7 +36,7 @@ def render_help(stage: str) -> str:
 
 
 def _line(key: Key) -> str:
-    default = "" if key.default is None else f" [{show(key.default)}]"
+    default = "" if key.default in (None, [], "") else f" [{show(key.default)}]"
     choices = f" {' | '.join(key.choices)}." if 0 < len(key.choices) <= 8 else ""
     words = key.help if key.source == OURS else textwrap.shorten(key.help, 90, placeholder=" ...")
     text = f"{words}{choices}{default}"

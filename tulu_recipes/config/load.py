@@ -18,7 +18,7 @@ from tulu_recipes.config.entry import speaks
 from tulu_recipes.config.help import render_help, render_usage
 from tulu_recipes.config.recipe import COMMAND_LINE, Recipe
 from tulu_recipes.config.schema import Key, keys_for
-from tulu_recipes.config.trl_keys import REFUSED, RENAMED
+from tulu_recipes.config.trl_keys import RENAMED
 from tulu_recipes.config.values import nearest, read_value, show, show_node
 from tulu_recipes.config.yaml_lines import compose_scalar, read_flat_yaml, where_line
 from tulu_recipes.errors import Problem, RecipeError
@@ -123,8 +123,7 @@ def _unknown_key(name: str, node: yaml.Node, where: str, stage: str) -> tuple[Pr
 
 def _refused(key: Key, node: yaml.Node, where: str) -> Problem:
     what = f"{key.name} cannot be set. {key.reason}"
-    shown = "..." if REFUSED[key.name].secret else show_node(node)
-    return Problem("refused-key", where, what, key.mend.format(value=shown))
+    return Problem("refused-key", where, what, key.mend.format(value=show_node(node)))
 
 
 def _set_by_us(key: Key, value: Any, where: str) -> Problem:
@@ -150,7 +149,7 @@ def _take_overrides(draft: _Draft, arguments: list[str]) -> None:
         seen.add(name)
         node = _override_node(keys_for(draft.stage).get(name), values)
         if isinstance(node, Problem):
-            draft.problems.append(_no_value(name))
+            draft.problems.append(node)
             draft.broken.add(name)
         else:
             draft.take(name, node, COMMAND_LINE)

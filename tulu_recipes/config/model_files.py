@@ -125,8 +125,8 @@ def check_model_files(recipe: Recipe, surroundings: Surroundings) -> Iterator[Pr
         return
     where = recipe.where("model_name_or_path")
     try:
-        config, tokenizer = files.config, files.tokenizer_config
-        files.special_tokens_map  # noqa: B018  read here, so that a broken file is met once
+        # all three are read here, so that a broken file is reported once
+        config, tokenizer, _ = files.config, files.tokenizer_config, files.special_tokens_map
     except ValueError as error:
         yield Problem(
             "model-files-broken", where, f"A JSON file of {files.repo} is broken: {error}.", "download it again."

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +87,8 @@ class Recipe:
         science = {name: self.values[name] for name in keys if keys[name].changes_weights}
         if self.values["load_best_model_at_end"] or self.values["lr_scheduler_type"] in _SCHEDULERS_ON_METRIC:
             science |= {name: self.values[name] for name in _EVALUATION}
+        if self.values["loss_reduction"] == "microbatch_mean":
+            science |= {name: self.values[name] for name in _MACHINE_BATCH}
         return science
 
     def fingerprint(self) -> str:
@@ -139,6 +141,3 @@ class Recipe:
         """The command that runs this recipe again on one process, overrides included."""
         overrides = [f"--{key} {shlex.quote(show(value))}" for key, value in self.overrides.items()]
         return " ".join([f"python -m tulu_recipes.{self.stage} {shlex.quote(self.path)}", *overrides])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.values)

@@ -286,7 +286,7 @@ def _trl_key(name: str, entry: Mapping[str, Any]) -> Key:
         name=name,
         kinds=tuple(entry["kinds"]),
         choices=tuple(entry["choices"]),
-        default=ours.value if ours else entry["default"],
+        default=ours.value if ours else _as_read(entry),
         help=entry["help"],
         group=entry["origin"],
         source=entry["origin"],
@@ -297,3 +297,10 @@ def _trl_key(name: str, entry: Mapping[str, Any]) -> Key:
         fixed_values=ours.accepted if ours else (),
         changes_weights=use == "passed" and name not in NOT_SCIENCE,
     )
+
+
+def _as_read(entry: Mapping[str, Any]) -> Any:
+    """The default as a recipe's value would be read: TRL writes 0 for fields that are floats."""
+    value = entry["default"]
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if whole and "float" in entry["kinds"] and "int" not in entry["kinds"] else value

@@ -25,7 +25,6 @@ class SetByUs:
 class RefusedKey:
     reason: str
     mend: str
-    secret: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,6 @@ REFUSED: Mapping[str, RefusedKey] = MappingProxyType(
         "hub_token": RefusedKey(
             "A recipe is copied into the run folder and onto the model card: the token would be published.",
             "remove the key and revoke the token if the file was shared; log in with  hf auth login  or set HF_TOKEN.",
-            secret=True,
         ),
         "dataset_streaming": RefusedKey(
             "The supervision audit reads every row before step 0, which a stream does not allow.", "remove the key."

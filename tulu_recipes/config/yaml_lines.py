@@ -209,7 +209,8 @@ def _syntax_problem(path: str, text: str, error: Exception, line_offset: int) ->
         said = str(error) if isinstance(error, yaml.YAMLError) else "brackets are nested too deeply"
         return Problem("yaml-syntax", where_line(path, line_offset + 1), f"Not YAML: {said}.", "rewrite the line.")
     # the scanner notices at the end of a broken entry; the context is where it began
-    mark = error.problem_mark if error.context_mark is None else error.context_mark
+    second_document = "another document" in (error.problem or "")
+    mark = error.problem_mark if error.context_mark is None or second_document else error.context_mark
     lines = text.splitlines() or [""]
     number = min(mark.line, len(lines) - 1)
     where = where_line(path, number + 1 + line_offset)
@@ -232,6 +233,8 @@ def _syntax_mend(line: str, said: str) -> str:
         return "close the quote."
     if line.count("[") != line.count("]") or line.count("{") != line.count("}"):
         return "close the bracket."
+    if "another document" in said:
+        return "remove the line ---; a recipe is one document."
     if "mapping values are not allowed" in said:
         return "put a value with a colon in quotes; keys of one level start in the same column."
     return "write one  key: value  per line; quote text that starts with a special character."
