@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from tulu_recipes.demo import tiny_model
@@ -33,9 +34,15 @@ def test_two_builds_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     assert "model.safetensors" in digests(folder)
 
 
-def test_weights_are_the_recorded_ones_on_this_machine_too(folder: Path) -> None:
-    # Recorded once; it moves only when the rows, the sizes or the weight stream change, and then the demo's figures do.
-    assert digests(folder)["model.safetensors"][:16] == "RECORD"
+def test_weights_and_vocabulary_are_the_recorded_ones_on_this_machine_too(folder: Path) -> None:
+    # Recorded once. They move when the rows, the sizes or the weight stream change, and the demo's figures with them.
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    vocabulary = "\n".join(sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__))
+    weights = hashlib.sha256()
+    for name, tensor in sorted(load_file(folder / "model.safetensors").items()):
+        weights.update(name.encode() + tensor.numpy().tobytes())
+    assert hashlib.sha256(vocabulary.encode()).hexdigest()[:16] == "VOCAB"
+    assert weights.hexdigest()[:16] == "WEIGHTS"
 
 
 def test_a_folder_that_exists_is_left_alone_and_nothing_is_left_beside_it(folder: Path) -> None:

@@ -52,20 +52,20 @@ CAPITAL_PHRASINGS = (
     "What is the capital of {0}?",
     "Name the capital of {0}.",
     "Which city is the capital of {0}?",
-    "{0}: what is its capital?",
+    "The capital of {0}, please.",
     "Tell me the capital city of {0}.",
 )
 OPPOSITE_PHRASINGS = (
     "What is the opposite of {0}?",
     "Name the opposite of {0}.",
     "Which word means the opposite of {0}?",
-    "{0}: what is its opposite?",
+    "The opposite of {0}, please.",
     "Tell me a word that is not {0} but the opposite.",
 )
 SUM_PHRASINGS = (
     "What is {0} + {1}?",
     "Add {0} and {1}.",
-    "{0} plus {1} is what?",
+    "Tell me what {0} plus {1} is.",
     "Compute {0} + {1}.",
     "How much is {0} plus {1}?",
 )

@@ -60,6 +60,8 @@ def build(folder: str | Path) -> None:
         # transformers 5.17 reads <|im_start|> as the end of a turn; the model's own configuration is right.
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.pad_token_id)
+        # Byte-level text is exact; the converted flag asks for a clean-up that removes spaces before punctuation.
+        tokenizer.clean_up_tokenization_spaces = False
         tokenizer.save_pretrained(staging)
         model.save_pretrained(staging)
         shutil.move(staging, folder)
