@@ -39,31 +39,33 @@ OPPOSITES = {
     "new": "old", "open": "closed", "rich": "poor", "right": "wrong", "sad": "happy", "thick": "thin",
     "weak": "strong", "young": "old",
 }  # fmt: skip
-WORDS = (
-    "ant apple bag ball bell bird boat book bread cat chair clock cloud coat cow cup desk dog door drum egg fish "
-    "flag fox frog goat hat hen horse house jam key kite lamp leaf lion map moon mouse nail nest owl pan pear pen "
-    "pig plate rain ring road rose salt ship shoe snow sock star sun tent tree wolf"
-).split()
+WORDS = [
+    "ant", "apple", "bag", "ball", "bell", "bird", "boat", "book", "bread", "cat", "chair", "clock", "cloud",
+    "coat", "cow", "cup", "desk", "dog", "door", "drum", "egg", "fish", "flag", "fox", "frog", "goat", "hat",
+    "hen", "horse", "house", "jam", "key", "kite", "lamp", "leaf", "lion", "map", "moon", "mouse", "nail", "nest",
+    "owl", "pan", "pear", "pen", "pig", "plate", "rain", "ring", "road", "rose", "salt", "ship", "shoe", "snow",
+    "sock", "star", "sun", "tent", "tree", "wolf",
+]  # fmt: skip
 SPELLED = [word for word in WORDS if len(word) <= 4]
 
 CAPITAL_PHRASINGS = (
     "What is the capital of {0}?",
     "Name the capital of {0}.",
     "Which city is the capital of {0}?",
-    "{0}: what is its capital?",
+    "The capital of {0}, please.",
     "Tell me the capital city of {0}.",
 )
 OPPOSITE_PHRASINGS = (
     "What is the opposite of {0}?",
     "Name the opposite of {0}.",
     "Which word means the opposite of {0}?",
-    "{0}: what is its opposite?",
+    "The opposite of {0}, please.",
     "Tell me a word that is not {0} but the opposite.",
 )
 SUM_PHRASINGS = (
     "What is {0} + {1}?",
     "Add {0} and {1}.",
-    "{0} plus {1} is what?",
+    "Tell me what {0} plus {1} is.",
     "Compute {0} + {1}.",
     "How much is {0} plus {1}?",
 )
@@ -73,13 +75,13 @@ SPELL_PHRASINGS = (
     "Give the letters of {0}.",
     "Write {0} letter by letter.",
 )
-LIST_PHRASINGS = (
-    ("Say the first word: {0} {1} {2}", 0),
-    ("Say the last word: {0} {1} {2}", 2),
-    ("Which word comes first in {0} {1} {2}?", 0),
-    ("Which word comes last in {0} {1} {2}?", 2),
+COUNT_PHRASINGS = (
+    "Count from {0} to {1}.",
+    "Write the numbers from {0} to {1}.",
+    "Start at {0} and count until {1}.",
+    "Which numbers lead from {0} to {1}?",
 )
-LIST_QUESTIONS = 6000
+LARGEST_COUNT = 20
 
 
 class Message(TypedDict):
@@ -102,7 +104,7 @@ class Question:
     answer: str
 
 
-def build_questions(rng: random.Random) -> list[Question]:
+def build_questions() -> list[Question]:
     """Every question of the demo once, grouped by source."""
     tables = ((CAPITALS, CAPITAL_PHRASINGS), (OPPOSITES, OPPOSITE_PHRASINGS))
     facts = [
@@ -122,13 +124,20 @@ def build_questions(rng: random.Random) -> list[Question]:
         for word in SPELLED
         for phrasing in SPELL_PHRASINGS
     ]
-    lists: dict[str, Question] = {}
-    while len(lists) < LIST_QUESTIONS:
-        phrasing, place = rng.choice(LIST_PHRASINGS)
-        words = rng.sample(WORDS, 3)
-        text = phrasing.format(*words)
-        lists[text] = Question("tiny-lists", text, words[place])
-    return [*facts, *sums, *spelling, *lists.values()]
+    counting = [
+        Question("tiny-counting", phrasing.format(start, end), " ".join(map(str, _numbers_between(start, end))))
+        for start in range(LARGEST_COUNT + 1)
+        for end in range(LARGEST_COUNT + 1)
+        if 2 <= abs(end - start) <= 5
+        for phrasing in COUNT_PHRASINGS
+    ]
+    return [*facts, *sums, *spelling, *counting]
+
+
+def _numbers_between(start: int, end: int) -> range:
+    """Upwards or downwards, both ends included."""
+    step = 1 if end >= start else -1
+    return range(start, end + step, step)
 
 
 def build_row(row_id: str, questions: list[Question], style: str | None) -> Row:
@@ -153,7 +162,7 @@ def build_rows(seed: int = SEED) -> tuple[list[Row], list[Row]]:
     train_pool: dict[str, list[Question]] = {}
     heldout_pool: dict[str, list[Question]] = {}
     by_source: dict[str, list[Question]] = {}
-    for question in build_questions(rng):
+    for question in build_questions():
         by_source.setdefault(question.source, []).append(question)
     for source, questions in by_source.items():
         rng.shuffle(questions)

@@ -49,7 +49,7 @@ def build(folder: str | Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         staging = Path(scratch) / "model"
-        AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE).save_pretrained(staging)
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF_FILE)
         # Without dequantize the weights stay packed and save_pretrained refuses them.
         model = AutoModelForCausalLM.from_pretrained(
             source,
@@ -57,6 +57,12 @@ def build(folder: str | Path) -> None:
             dtype=torch.bfloat16,
             quantization_config=GgufConfig(gguf_file=GGUF_FILE, dequantize=True),
         )
+        # transformers 5.17 reads <|im_start|> as the end of a turn; the model's own configuration is right.
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.pad_token_id)
+        # Byte-level text is exact; the converted flag asks for a clean-up that removes spaces before punctuation.
+        tokenizer.clean_up_tokenization_spaces = False
+        tokenizer.save_pretrained(staging)
         model.save_pretrained(staging)
         shutil.move(staging, folder)
 

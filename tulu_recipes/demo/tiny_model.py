@@ -22,7 +22,7 @@ from tulu_recipes.demo import rows
 BOS, EOS, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<pad>"
 VOCABULARY_SIZE = 1024
 HIDDEN_SIZE = 128
-LAYERS = 3
+LAYERS = 2
 INITIALIZER_RANGE = 0.05
 MAX_LENGTH = 512
 SEED = 7
