@@ -29,7 +29,7 @@ def hub_model_id(recipe: Recipe) -> str:
 
 def _check_model(recipe: Recipe) -> Iterator[Problem]:
     name = recipe["model_name_or_path"]
-    if name and not is_local(name):
+    if name and not recipe["model_builder"] and not is_local(name):
         where = recipe.where("model_name_or_path")
         yield from hub.check_readable(name, repo_type="model", revision=recipe["model_revision"], where=where)
 
