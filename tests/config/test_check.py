@@ -123,6 +123,7 @@ def test_launchers_that_keep_fp32_masters_may_load_bf16_weights(environ: dict[st
     assert one(text + "bf16: false\n", environ=environ).slug == "bf16-weights"
 
 
+@pytest.mark.integration
 def test_the_bound_for_bf16_weights_is_where_bf16_loses_an_update() -> None:
     torch = pytest.importorskip("torch")
     weight = torch.tensor(0.02, dtype=torch.bfloat16)
