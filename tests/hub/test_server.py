@@ -1,5 +1,9 @@
 """The test Hub against the real clients: what they may do, what they are refused, and outages."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from tests.hub.fixtures import RunningHub
@@ -8,13 +12,11 @@ pytestmark = pytest.mark.integration
 
 REFUSALS = """
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
     def refused(call, *args, **kwargs):
         try:
             call(*args, **kwargs)
-        except LocalEntryNotFoundError as error:
-            return type(error.__cause__).__name__
         except HfHubHTTPError as error:
             return type(error).__name__, error.response.status_code
         return None
@@ -173,3 +175,17 @@ def test_transformers_pushes_and_loads_a_private_model(hub: RunningHub) -> None:
         """)
     assert result == [True, "{{ messages }}"]
     assert hub.repo("alice/tiny").private
+
+
+def test_standalone_server_prints_what_a_client_needs_to_export() -> None:
+    command = [sys.executable, "-m", "tests.hub.server", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            lines = [server.stdout.readline().strip().removeprefix("export ") for _ in range(7)]
+            env = os.environ | dict(line.split("=", 1) for line in lines)
+            code = "from huggingface_hub import HfApi; print(HfApi().create_repo('m'), HfApi().whoami()['name'])"
+            done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        finally:
+            server.terminate()
+    assert done.stdout.split() == [f"{env['HF_ENDPOINT']}/alice/m", "alice"]
