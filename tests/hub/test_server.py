@@ -177,6 +177,28 @@ def test_transformers_pushes_and_loads_a_private_model(hub: RunningHub) -> None:
     assert hub.repo("alice/tiny").private
 
 
+def test_long_listings_come_in_pages_and_repos_change_and_go(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.hub.server.TREE_PAGE", 2)
+    hub.add_repo("model", "alice/m", {f"{i}.txt": "x" for i in range(6)})
+    hub.add_repo("dataset", "alice/d", {})
+    result = hub.run("""
+        from huggingface_hub import HfApi
+        api = HfApi()
+        api.delete_repo("alice/d", repo_type="dataset")
+        api.delete_repo("alice/d", repo_type="dataset", missing_ok=True)
+        paths = [entry.path for entry in api.list_repo_tree("alice/m")]
+        sizes = [entry.size for entry in api.get_paths_info("alice/m", ["3.txt", "none"])]
+        api.update_repo_settings("alice/m", private=True)
+        api.create_tag("alice/m", tag="v1")
+        api.delete_tag("alice/m", tag="v1")
+        result = paths, sizes, api.revision_exists("alice/m", "v1")
+        """)
+    assert result == [[".gitattributes", *(f"{i}.txt" for i in range(6))], [1], False]
+    assert hub.count("/tree/main") == 4
+    assert hub.repo("alice/m").private
+    assert not hub.has_repo("alice/d", kind="dataset")
+
+
 def test_standalone_server_prints_what_a_client_needs_to_export() -> None:
     command = [sys.executable, "-m", "tests.hub.server", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
