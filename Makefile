@@ -37,7 +37,7 @@ $(VENV)/.uv: constraints.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found. Mend: install one, or make PYTHON=/path/to/python"; exit 1; }
 	@echo "setup: $(VENV) with $$("$(PYTHON)" --version)"
 	@"$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt uv
 	@touch $@
 
 # Everything is already resolved, so nothing is resolved here (--no-deps): the environment is constraints.txt, line by line.
@@ -50,7 +50,7 @@ else
 	@$(UV) install --quiet --no-deps "torch==$(TORCH)+cpu" 2>/dev/null \
 		|| $(UV) install --quiet --no-deps --torch-backend cpu "torch==$(TORCH)"
 endif
-	@echo "setup: $$(grep -c == constraints.txt) packages of constraints.txt, vLLM's CPU build and DeepSpeed among them"
+	@echo "setup: $$(grep -c == constraints.txt) pins of constraints.txt, vLLM's CPU build and DeepSpeed among them"
 	@$(UV) install --quiet --no-deps --requirements constraints.txt
 	@$(UV) install --quiet --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.set-up-cuda && touch $@

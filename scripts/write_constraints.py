@@ -1,8 +1,9 @@
 """Write constraints.txt and constraints-gpu.txt: the one supported set, resolved as a whole.
 
-Run through `make constraints`. constraints.txt is the environment that CI runs, package by package; `make setup` installs it
-as it stands on a CPU machine. constraints-gpu.txt is what a CUDA machine has on top of it. Both hold for every Python from
-3.11 on (markers tell where a pin differs), and neither names a package index, a path or a local build such as +cpu.
+Run through `make constraints`. constraints.txt is the environment that CI runs, package by package; `make setup`
+installs it as it stands on a CPU machine. constraints-gpu.txt is what a CUDA machine has on top of it. Both hold for
+every Python from 3.11 on (markers tell where a pin differs), and neither names a package index, a path or a local
+build such as +cpu.
 """
 
 import argparse
