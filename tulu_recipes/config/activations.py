@@ -49,7 +49,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one device sees at once: batch_size rows of length tokens.
+    """What one device ("cuda" or "cpu") sees at once: batch_size rows of length tokens.
 
     padded: rows differ in length. Attention then gets a mask, and SDPA cannot share keys between query heads.
     """
@@ -58,6 +58,7 @@ class MicroBatch:
     length: int
     attn_implementation: str = "sdpa"
     padded: bool = False
+    device: str = "cuda"
 
     @property
     def tokens(self) -> int:
@@ -71,7 +72,7 @@ def layer_activation_bytes(shape: ModelShape, batch: MicroBatch, precision: Prec
         _norm_bytes(shape, precision, trained=lora is None)
         + _attention_bytes(shape, batch, precision)
         + _mlp_bytes(shape, precision)
-        + _linear_input_bytes(shape, precision, lora, targets)
+        + _linear_input_bytes(shape, batch, precision, lora, targets)
     )
     return round(batch.tokens * per_token)
 
@@ -84,19 +85,22 @@ def outer_activation_bytes(shape: ModelShape, batch: MicroBatch, precision: Prec
     return batch.tokens * (last_norm + head_input) + batch.length * rotary
 
 
+def layer_backward_bytes(shape: ModelShape, batch: MicroBatch, precision: Precision) -> int:
+    """Gradients in flight inside one layer: of the product, the gate and up, less the product, freed just before."""
+    return 2 * precision.compute * batch.tokens * shape.intermediate_size
+
+
 def checkpoint_bytes(shape: ModelShape, batch: MicroBatch, precision: Precision) -> int:
     """Bytes one layer keeps under gradient checkpointing: its input."""
     return batch.tokens * shape.hidden_size * precision.residual
 
 
-def head_forward_bytes(shape: ModelShape, batch: MicroBatch, precision: Precision, device: str) -> int:
+def head_forward_bytes(shape: ModelShape, batch: MicroBatch, precision: Precision) -> int:
     """Workspace of the fused LM head in the forward pass: one tile of logits and, on CPU, copies of it."""
-    return _tile_bytes(precision, batch) + _cpu_tile_copies(shape, batch, device, CPU_TILE_COPIES_FORWARD)
+    return _tile_bytes(precision, batch) + _cpu_tile_copies(shape, batch, CPU_TILE_COPIES_FORWARD)
 
 
-def head_backward_bytes(
-    shape: ModelShape, batch: MicroBatch, precision: Precision, device: str, head_trained: bool
-) -> int:
+def head_backward_bytes(shape: ModelShape, batch: MicroBatch, precision: Precision, *, head_trained: bool) -> int:
     """Workspace of the fused LM head in the backward pass.
 
     One tile, the float32 gradients of the hidden states and of the head (both whole), and the cast chunk of weights
@@ -108,7 +112,7 @@ def head_backward_bytes(
     weight_chunk = min(shape.vocab_size, TILE_VOCABULARY) * shape.hidden_size * precision.compute
     return (
         _tile_bytes(precision, batch)
-        + _cpu_tile_copies(shape, batch, device, CPU_TILE_COPIES_BACKWARD)
+        + _cpu_tile_copies(shape, batch, CPU_TILE_COPIES_BACKWARD)
         + hidden_gradient
         + weight_gradient
         + (weight_chunk if precision.casts_inputs else 0)
@@ -119,8 +123,8 @@ def _tile_bytes(precision: Precision, batch: MicroBatch) -> int:
     return min(batch.tokens, TILE_TOKENS) * TILE_VOCABULARY * precision.compute
 
 
-def _cpu_tile_copies(shape: ModelShape, batch: MicroBatch, device: str, copies: float) -> int:
-    if device != "cpu":
+def _cpu_tile_copies(shape: ModelShape, batch: MicroBatch, copies: float) -> int:
+    if batch.device != "cpu":
         return 0
     return round(copies * FLOAT32 * min(batch.tokens, TILE_TOKENS) * min(shape.vocab_size, TILE_VOCABULARY))
 
@@ -149,33 +153,28 @@ def _attention_bytes(shape: ModelShape, batch: MicroBatch, precision: Precision)
 
 
 def _mlp_bytes(shape: ModelShape, precision: Precision) -> float:
-    """Per token: gate before and after its activation, and up. The product is the input of down_proj, counted there."""
+    """Per token: gate before and after its activation, and up. Their product is the input of down_proj."""
     return 3 * precision.compute * shape.intermediate_size
 
 
 def _linear_input_bytes(
-    shape: ModelShape, precision: Precision, lora: Lora | None, targets: tuple[Linear, ...]
+    shape: ModelShape, batch: MicroBatch, precision: Precision, lora: Lora | None, targets: tuple[Linear, ...]
 ) -> float:
     """Per token: inputs kept to compute weight gradients. Frozen projections keep none; an adapter keeps its own.
 
     q, k and v read one tensor, gate and up another; autocast makes a copy for each. The input of o_proj is the output
-    of the attention kernel, counted there, unless an adapter's dropout makes another tensor of it.
+    of the attention kernel, counted there. Dropout gives each adapter an input of its own.
     """
-    consumers = shape.linears if lora is None else targets
-    bytes_per_token = 0.0
-    shared_inputs = set()
-    for linear in consumers:
-        key = "attention" if linear in shape.attention_linears else "mlp"
-        dropped = lora is not None and lora.dropout > 0
-        if linear.name == "o_proj" and not dropped:
-            continue
-        if linear.name == "down_proj":
-            bytes_per_token += precision.compute * linear.in_features
-        elif precision.casts_inputs or dropped or key not in shared_inputs:
-            shared_inputs.add(key)
-            bytes_per_token += precision.compute * linear.in_features
-    if lora is not None:
-        bytes_per_token += sum(
-            precision.compute * lora.r + (linear.in_features if lora.dropout > 0 else 0) for linear in targets
-        )
-    return bytes_per_token
+    compute = precision.compute
+    if lora is not None and lora.dropout > 0:
+        # The mask is kept too: a boolean on CUDA, a tensor like its input on CPU.
+        mask = compute if batch.device == "cpu" else 1
+        return sum((compute + mask) * linear.in_features + compute * lora.r for linear in targets)
+    consumers = {linear.name for linear in (shape.linears if lora is None else targets)}
+    kept = sum(compute * lora.r for _ in targets) if lora else 0
+    if "down_proj" in consumers:
+        kept += compute * shape.intermediate_size
+    for readers in ({"q_proj", "k_proj", "v_proj", "qkv_proj"}, {"gate_proj", "up_proj", "gate_up_proj"}):
+        copies = len(readers & consumers)
+        kept += compute * shape.hidden_size * (copies if precision.casts_inputs else min(copies, 1))
+    return kept

@@ -1,8 +1,8 @@
 """Bytes of accelerator memory that one training step needs on each device, by part and by moment.
 
-A step has four moments that can set the peak: the end of the forward pass, the backward pass of the LM head, the
-backward pass of the first layer (all gradients are there by then), and the optimizer's own step. The estimate is the
-largest of the four. Formulas, sources and what is left out: docs/plan.md.
+A step has five moments that can set the peak: the end of the forward pass; the backward passes of the LM head, of the
+last layer (all activations are there yet) and of the first (nearly all gradients are there by then); and the
+optimizer's own step. The estimate is the largest of the five. Formulas, sources and what is left out: docs/plan.md.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from tulu_recipes.config.activations import (
     head_backward_bytes,
     head_forward_bytes,
     layer_activation_bytes,
+    layer_backward_bytes,
     outer_activation_bytes,
 )
 from tulu_recipes.config.model_shape import ModelShape
@@ -96,7 +97,6 @@ class _Run:
     gradient_checkpointing: bool
     gradient_accumulation_steps: int
     lora: Lora | None
-    device: str
 
     @property
     def deepspeed(self) -> bool:
@@ -144,6 +144,11 @@ class _Run:
         return Precision(compute=BFLOAT16, residual=FLOAT32 if casts else BFLOAT16, casts_inputs=casts)
 
     @property
+    def graph_bytes(self) -> int:
+        """Bytes per number of the weights that autograd sees: the gathered ones under FSDP2, else the stored ones."""
+        return FLOAT32 if self.precision.casts_inputs else self.precision.compute
+
+    @property
     def layer_linear_parameters(self) -> int:
         return sum(linear.num_parameters for linear in self.shape.linears)
 
@@ -189,7 +194,7 @@ def estimate_memory(
     _check("sharding", sharding, get_args(Sharding))
     _check("weights_dtype", weights_dtype, get_args(WeightsDtype))
     _check("mixed_precision", mixed_precision, get_args(MixedPrecision))
-    batch = MicroBatch(per_device_train_batch_size, max_length, attn_implementation, padded)
+    batch = MicroBatch(per_device_train_batch_size, max_length, attn_implementation, padded, device)
     run = _Run(
         shape,
         sharding,
@@ -201,7 +206,6 @@ def estimate_memory(
         gradient_checkpointing,
         gradient_accumulation_steps,
         lora,
-        device,
     )
     return _assemble(run)
 
@@ -212,21 +216,26 @@ def _assemble(run: _Run) -> MemoryEstimate:
     masters = FLOAT32 * run.trained // run.optimizer_sharded_by if run.deepspeed else 0
     gradients = run.trained * run.trained_bytes // run.gradients_sharded_by
     optimizer = _optimizer_bytes(run) // run.optimizer_sharded_by
-    activations, layer = _activation_bytes(run)
+    activations, one_layer = _activation_bytes(run)
     head_trained = run.lora is None
-    head_forward = head_forward_bytes(run.shape, run.batch, run.precision, run.device)
-    head_backward = head_backward_bytes(run.shape, run.batch, run.precision, run.device, head_trained)
-    if head_trained and run.trained_bytes == BFLOAT16:
-        head_backward += BFLOAT16 * run.shape.embedding_parameters  # the float32 gradient is cast before it is freed
+    head_forward = head_forward_bytes(run.shape, run.batch, run.precision)
+    head_backward = head_backward_bytes(run.shape, run.batch, run.precision, head_trained=head_trained)
+    head_gradient = run.graph_bytes * run.shape.embedding_parameters if head_trained else 0
+    if run.graph_bytes == BFLOAT16:
+        head_backward += head_gradient  # the float32 gradient is cast before it is freed
 
     buffers = _buffer_bytes(run)
     forward_copies, backward_copies, layer_copies = _weight_copies(run)
     resident = weights + masters + optimizer + buffers
     accumulated = gradients if run.gradient_accumulation_steps > 1 else 0
+    kept = resident + accumulated + activations
+    recomputed = one_layer if run.gradient_checkpointing else 0
+    last_layer = head_gradient + recomputed + max(backward_copies, layer_copies)
     moments = {
-        "end of forward": resident + accumulated + activations + forward_copies + head_forward,
-        "backward of the LM head": resident + accumulated + activations + backward_copies + head_backward,
-        "backward of the first layer": resident + gradients + max(layer + layer_copies, _embedding_gradient(run)),
+        "end of forward": kept + forward_copies + head_forward,
+        "backward of the LM head": kept + backward_copies + head_backward,
+        "backward of the last layer": kept + last_layer + layer_backward_bytes(run.shape, run.batch, run.precision),
+        "backward of the first layer": resident + gradients + _first_layer_bytes(run, one_layer, layer_copies),
         "optimizer step": resident + gradients + _step_bytes(run),
     }
     return MemoryEstimate(
@@ -273,7 +282,7 @@ def _buffer_bytes(run: _Run) -> int:
     if run.sharding == "ddp":
         return run.trained * run.trained_bytes  # buckets are a second copy: gradient_as_bucket_view is off by default
     if run.deepspeed:
-        return REDUCE_BUCKET * run.base_bytes if run.device == "cuda" else 0
+        return REDUCE_BUCKET * run.base_bytes if run.batch.device == "cuda" else 0
     return 0
 
 
@@ -299,10 +308,19 @@ def _weight_copies(run: _Run) -> tuple[int, int, int]:
     return (cast_all if run.lora is None else 0), 0, cast
 
 
-def _embedding_gradient(run: _Run) -> int:
-    """The dense gradient of the input embedding, while it is added to one that exists already."""
-    exists = run.gradient_accumulation_steps > 1 or run.shape.tie_word_embeddings
-    return run.trained_bytes * run.shape.embedding_parameters if exists and run.lora is None else 0
+def _first_layer_bytes(run: _Run, one_layer: int, layer_copies: int) -> int:
+    """What stands beside all gradients when backward reaches the first layer, then the input embedding.
+
+    The gradient of an untied embedding comes last: it is not there yet while the first layer runs, unless earlier
+    micro-batches left it. Where it is there already, its next dense contribution is a second tensor.
+    """
+    layer = one_layer + layer_copies + layer_backward_bytes(run.shape, run.batch, run.precision)
+    if run.lora is not None:
+        return layer
+    embedding = run.trained_bytes * run.shape.embedding_parameters
+    if run.gradient_accumulation_steps > 1 or run.shape.tie_word_embeddings:
+        return max(layer, embedding)
+    return max(layer - embedding // run.gradients_sharded_by, 0)
 
 
 def _step_bytes(run: _Run) -> int:
@@ -314,7 +332,7 @@ def _step_bytes(run: _Run) -> int:
         return FLOAT32 * (min(own, SUB_GROUP) if run.sharding == "zero3" else own)  # float32 gradients
     if run.optimizer != "adamw_torch":
         return 0
-    if run.device == "cuda":
+    if run.batch.device == "cuda":
         return run.trained_bytes * run.trained // run.optimizer_sharded_by  # foreach works on all parameters at once
     return 2 * run.trained_bytes * run.shape.embedding_parameters if run.lora is None else 0
 

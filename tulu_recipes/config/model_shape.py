@@ -18,7 +18,8 @@ Setting = bool | Literal["config"]
 class Architecture:
     """What sets one Llama-like architecture apart, as far as sizes go.
 
-    qkv_bias, output_bias, mlp_bias: True, False, or "config" where config.json decides (keys attention_bias, mlp_bias).
+    qkv_bias, output_bias, mlp_bias: True, False, or "config" where config.json decides, by its keys
+        attention_bias and mlp_bias.
     norms_per_layer: RMS norms of hidden_size in each layer; the model has one more at its end.
     query_key_norm: extra RMS norms on queries and keys: per head_dim, or over all heads together.
     fused_linears: q, k, v are one matrix `qkv_proj`, gate and up are one `gate_up_proj` (names for LoRA).
