@@ -224,18 +224,21 @@ def _assemble(run: _Run) -> MemoryEstimate:
     if run.graph_bytes == BFLOAT16:
         head_backward += head_gradient  # the float32 gradient is cast before it is freed
 
-    buffers = _buffer_bytes(run)
+    buffers, backward_buffers = _buffer_bytes(run)
     forward_copies, backward_copies, layer_copies = _weight_copies(run)
     resident = weights + masters + optimizer + buffers
-    accumulated = gradients if run.gradient_accumulation_steps > 1 else 0
+    # ZeRO-3 sets the space for its share of the gradients aside at the start.
+    accumulated = gradients if run.gradient_accumulation_steps > 1 or run.sharding == "zero3" else 0
     kept = resident + accumulated + activations
     recomputed = one_layer if run.gradient_checkpointing else 0
-    last_layer = head_gradient + recomputed + max(backward_copies, layer_copies)
+    in_layer = backward_buffers + layer_backward_bytes(run.shape, run.batch, run.precision)
+    last_layer = head_gradient + recomputed + max(backward_copies, layer_copies) + in_layer
+    first_layer = _first_layer_bytes(run, one_layer + layer_copies + in_layer)
     moments = {
         "end of forward": kept + forward_copies + head_forward,
         "backward of the LM head": kept + backward_copies + head_backward,
-        "backward of the last layer": kept + last_layer + layer_backward_bytes(run.shape, run.batch, run.precision),
-        "backward of the first layer": resident + gradients + _first_layer_bytes(run, one_layer, layer_copies),
+        "backward of the last layer": kept + last_layer,
+        "backward of the first layer": resident + gradients + first_layer,
         "optimizer step": resident + gradients + _step_bytes(run),
     }
     return MemoryEstimate(
@@ -245,7 +248,7 @@ def _assemble(run: _Run) -> MemoryEstimate:
         optimizer=optimizer,
         activations=activations,
         logits=max(head_forward, head_backward),
-        working=buffers + max(forward_copies, backward_copies, layer_copies),
+        working=buffers + backward_buffers + max(forward_copies, backward_copies, layer_copies),
         moments=moments,
     )
 
@@ -277,13 +280,14 @@ def _activation_bytes(run: _Run) -> tuple[int, int]:
     return run.shape.num_hidden_layers * kept + outer, layer
 
 
-def _buffer_bytes(run: _Run) -> int:
-    """Communication buffers that live through the whole step."""
+def _buffer_bytes(run: _Run) -> tuple[int, int]:
+    """Communication buffers: (alive through the whole step, alive only while layers run backward)."""
     if run.sharding == "ddp":
-        return run.trained * run.trained_bytes  # buckets are a second copy: gradient_as_bucket_view is off by default
-    if run.deepspeed:
-        return REDUCE_BUCKET * run.base_bytes if run.batch.device == "cuda" else 0
-    return 0
+        return run.trained * run.trained_bytes, 0  # a second copy: gradient_as_bucket_view is off by default
+    bucket = REDUCE_BUCKET * run.base_bytes  # allocated at full size, however small the model
+    if run.sharding == "zero3":
+        return bucket, 0
+    return 0, bucket if run.deepspeed else 0
 
 
 def _weight_copies(run: _Run) -> tuple[int, int, int]:
@@ -308,13 +312,12 @@ def _weight_copies(run: _Run) -> tuple[int, int, int]:
     return (cast_all if run.lora is None else 0), 0, cast
 
 
-def _first_layer_bytes(run: _Run, one_layer: int, layer_copies: int) -> int:
+def _first_layer_bytes(run: _Run, layer: int) -> int:
     """What stands beside all gradients when backward reaches the first layer, then the input embedding.
 
     The gradient of an untied embedding comes last: it is not there yet while the first layer runs, unless earlier
     micro-batches left it. Where it is there already, its next dense contribution is a second tensor.
     """
-    layer = one_layer + layer_copies + layer_backward_bytes(run.shape, run.batch, run.precision)
     if run.lora is not None:
         return layer
     embedding = run.trained_bytes * run.shape.embedding_parameters
