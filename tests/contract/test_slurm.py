@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.integration  # bash, processes and signals
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "recipes/slurm/sft.sbatch"
 RECIPE = "recipes/tulu3/70b/sft.yaml"
