@@ -1,4 +1,4 @@
-"""What every shipped YAML promises: it loads as what it is, says where it comes from, and leaves nothing to a default."""
+"""What every shipped YAML promises: it loads as what it is, says where it comes from, and leaves nothing unsaid."""
 
 import re
 from pathlib import Path
@@ -50,8 +50,8 @@ SIZES = ("8b", "70b", "405b")
 # Science keys that a Tülu 3 recipe may leave at TRL's default, and why they change nothing there.
 WITHOUT_EFFECT = {
     "use_peft is false": """
-        lora_r lora_alpha lora_dropout lora_target_modules lora_target_parameters lora_modules_to_save use_rslora use_dora
-        load_in_8bit load_in_4bit bnb_4bit_quant_type use_bnb_nested_quant bnb_4bit_quant_storage
+        lora_r lora_alpha lora_dropout lora_target_modules lora_target_parameters lora_modules_to_save use_rslora
+        use_dora load_in_8bit load_in_4bit bnb_4bit_quant_type use_bnb_nested_quant bnb_4bit_quant_storage
     """,
     "packing is false": "packing_strategy",
     "the mix names the data": "dataset_name dataset_config dataset_revision dataset_train_split",
