@@ -2,7 +2,7 @@
 
     python docs/minimal/sft.py MODEL ROWS.jsonl OUTPUT_FOLDER
 
-One process, one conversation at a time, the whole model in float32. Read it from top to bottom: a test holds its losses
+One process, one conversation at a time, whole model in float32. Read it from top to bottom: a test holds its losses
 and weights against those of SFTTrainer. What the stage adds (checks, many GPUs, resuming) is in docs/sft.md.
 """
 
