@@ -43,9 +43,24 @@ def sequence_index(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return torch.arange(rows, device=batch["input_ids"].device)[:, None].expand(rows, length)
 
 
+def real_sequences(sequences: torch.Tensor) -> torch.Tensor:
+    """Which numbers of a `sequence_index` are sequences: (S,) bool.
+
+    `pad_to_multiple_of` fills padding-free rows with tokens at position 0, each numbered as a sequence of its own. No
+    sequence that trains is so short: its first token cannot be predicted.
+    """
+    return torch.bincount(sequences.reshape(-1)) > 1
+
+
 def count_sequences(batch: Mapping[str, torch.Tensor]) -> int:
-    """Sequences in one micro-batch, packed or not."""
-    return int(sequence_index(batch).max()) + 1
+    """Sequences in one micro-batch, packed or not; what fills it up is none."""
+    return int(real_sequences(sequence_index(batch)).sum())
+
+
+def sum_by_sequence(values: torch.Tensor, sequences: torch.Tensor) -> torch.Tensor:
+    """Sums of (B, L) `values` over the tokens of each sequence: (S,), by number."""
+    sums = torch.zeros(int(sequences.max()) + 1, dtype=values.dtype, device=values.device)
+    return sums.scatter_add_(0, sequences.reshape(-1), values.reshape(-1))
 
 
 def divisor(reduction: Reduction, counts: BatchCounts) -> int:
@@ -66,9 +81,7 @@ def divisor(reduction: Reduction, counts: BatchCounts) -> int:
     }[reduction]
 
 
-def token_weights(
-    reduction: Reduction, label_mask: torch.Tensor, sequences: torch.Tensor
-) -> torch.Tensor | None:
+def token_weights(reduction: Reduction, label_mask: torch.Tensor, sequences: torch.Tensor) -> torch.Tensor | None:
     """Weight of each token loss in its micro-batch, or None where every weight is 1.
 
     sequence_mean: 1 / supervised tokens of the token's sequence.
@@ -82,6 +95,5 @@ def token_weights(
         return None
     if reduction == "microbatch_mean":
         return label_mask.float() / label_mask.sum().clamp(min=1)
-    lengths = torch.zeros(int(sequences.max()) + 1, device=label_mask.device)
-    lengths.scatter_add_(0, sequences.reshape(-1), label_mask.float().reshape(-1))
+    lengths = sum_by_sequence(label_mask.float(), sequences)
     return label_mask.float() / lengths.clamp(min=1)[sequences]

@@ -16,7 +16,9 @@ from tulu_recipes.algorithms.reductions import (
     Reduction,
     count_sequences,
     divisor,
+    real_sequences,
     sequence_index,
+    sum_by_sequence,
     token_weights,
 )
 from tulu_recipes.errors import Problem, RecipeError, TrainingError
@@ -159,7 +161,7 @@ class SFTTrainer(trl.SFTTrainer):
         training = self.model.training
         if training and num_items_in_batch is not None:
             num_items_in_batch = torch.tensor(divisor(self.reduction, self._counts), device=self.args.device)
-        weigh = self._weighing(model, inputs) if training else self._summing(model)
+        weigh = self._weighing(model, inputs) if training else self._summing(model, inputs)
         result = super().compute_loss(weigh, inputs, return_outputs, num_items_in_batch)
         loss = result[0] if return_outputs else result
         if training and not torch.isfinite(loss):
@@ -181,15 +183,19 @@ class SFTTrainer(trl.SFTTrainer):
 
         return forward
 
-    def _summing(self, model: torch.nn.Module) -> Callable[..., Any]:
+    def _summing(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Callable[..., Any]:
         """`model`, which adds token losses and token counts of an evaluation as it goes."""
 
         def forward(**kwargs: Any) -> Any:
             outputs = model(**kwargs)
             if kwargs.get("fused_lm_head") and self._eval_sums is not None:
-                sums = torch.stack([-outputs.log_probs.detach().float().sum(1), outputs.label_mask.float().sum(1)], 1)
-                # rows that the sampler repeats to fill the last batch are left out here
-                self._eval_sums += self.accelerator.gather_for_metrics(sums).double().sum(0).to(self._eval_sums)
+                sequences = sequence_index(inputs)
+                parts = (-outputs.log_probs.detach().float(), outputs.label_mask.float())
+                sums = torch.stack([sum_by_sequence(part, sequences[:, 1:]) for part in parts], 1)
+                # One line a conversation, also where they share a row: accelerate leaves out those that the sampler
+                # repeats to fill the last batch by cutting lines
+                sums = sums[real_sequences(sequences)[: len(sums)]]
+                self._eval_sums += self.accelerator.gather_for_metrics(sums).sum(0).to(self._eval_sums)
             return outputs
 
         return forward
