@@ -255,7 +255,9 @@ def _forget_later_metrics(folder: Path, step: int) -> None:
 def git_commit() -> str | None:
     """Commit of the working directory, "-dirty" appended when files differ from it; None outside git."""
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
         status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    recipe = load_recipe(argv, stage="sft", ask_hub=True)  # every mistake in the file at once, before torch is imported
+    recipe = load_recipe(
+        argv, stage="sft", ask_hub=True
+    )  # every mistake in the file at once, before torch is imported
     return train(recipe)
 
 

@@ -37,9 +37,7 @@ def _check_model(recipe: Recipe) -> Iterator[Problem]:
 def _check_data(recipe: Recipe) -> Iterator[Problem]:
     for key, revision in (("dataset_name", recipe["dataset_revision"]), ("eval_dataset_name", None)):
         if recipe[key] and not is_local(recipe[key]):
-            yield from hub.check_readable(
-                recipe[key], repo_type="dataset", revision=revision, where=recipe.where(key)
-            )
+            yield from hub.check_readable(recipe[key], repo_type="dataset", revision=revision, where=recipe.where(key))
 
 
 def _check_push(recipe: Recipe) -> Iterator[Problem]:

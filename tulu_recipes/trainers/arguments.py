@@ -44,7 +44,14 @@ def sft_arguments(recipe: Recipe) -> SFTConfig:
     values.setdefault("project", "tulu_recipes")
     values.setdefault("run_name", Path(recipe["output_dir"]).name)
     if values["push_to_hub"] is False:
-        for key in ("hub_model_id", "hub_strategy", "hub_token", "hub_private_repo", "hub_always_push", "hub_revision"):
+        for key in (
+            "hub_model_id",
+            "hub_strategy",
+            "hub_token",
+            "hub_private_repo",
+            "hub_always_push",
+            "hub_revision",
+        ):
             values.pop(key, None)
     return SFTConfig(**values)
 
@@ -83,7 +90,7 @@ def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrained
     if PartialState().num_processes > 1 and kwargs["quantization_config"] is None:
         kwargs["device_map"] = None  # each process holds its own copy or shard
     model = create_model_from_path(recipe["model_name_or_path"], **{k: v for k, v in kwargs.items() if v is not None})
-    rows = model.get_input_embeddings().num_embeddings
+    rows: int = model.get_input_embeddings().num_embeddings  # type: ignore[assignment]  # untyped module attribute
     if len(tokenizer) > rows:
         if recipe["use_peft"]:
             raise DataError(

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-import trl
+from trl import SFTConfig as _TrlSFTConfig
+from trl import SFTTrainer as _TrlSFTTrainer
 from transformers import TrainerCallback
 
 from tulu_recipes.algorithms.reductions import (
@@ -25,10 +26,10 @@ from tulu_recipes.errors import Problem, RecipeError, TrainingError
 
 
 @dataclass
-class SFTConfig(trl.SFTConfig):
+class SFTConfig(_TrlSFTConfig):  # type: ignore[misc]  # trl is untyped
     """TRL's SFTConfig and one key.
 
-    loss_reduction: sum | token_mean | sequence_mean | microbatch_mean, see `algorithms.reductions`; TRL's is token_mean.
+    loss_reduction: sum | token_mean | sequence_mean | microbatch_mean, see `algorithms.reductions`; TRL's: token_mean.
     """
 
     loss_reduction: str = field(
@@ -107,7 +108,7 @@ class Progress:
     metrics: dict[str, list[float]] = field(default_factory=dict)
 
 
-class SFTTrainer(trl.SFTTrainer):
+class SFTTrainer(_TrlSFTTrainer):  # type: ignore[misc]  # trl is untyped
     """TRL's SFTTrainer over a global batch of N sequences with M supervised tokens.
 
     sum              (1/N) * sum of token losses
@@ -201,7 +202,7 @@ class SFTTrainer(trl.SFTTrainer):
         return forward
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
         if self.reduction == "token_mean":
             return loss
         # What is logged: this micro-batch's part of the step's mean token loss, scaled as TRL scales a loss
@@ -229,7 +230,9 @@ class SFTTrainer(trl.SFTTrainer):
         step = self.state.global_step + 1
         path = Path(self.args.output_dir) / f"not-finite-step-{step}-rank-{self.args.process_index}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save([{key: torch.as_tensor(value).cpu() for key, value in batch.items()} for batch in self._window], path)
+        torch.save(
+            [{key: torch.as_tensor(value).cpu() for key, value in batch.items()} for batch in self._window], path
+        )
         raise TrainingError(
             Problem(
                 "not-finite",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer
-from transformers.integrations import unset_hf_deepspeed_config
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from tulu_recipes.errors import Problem, TrainingError
 
@@ -27,9 +27,7 @@ def _logits(model: torch.nn.Module, input_ids: Sequence[int], device: torch.devi
         return model(input_ids=ids, use_cache=False).logits.float().cpu()
 
 
-def check_saved(
-    folder: Path, trained: torch.Tensor, input_ids: Sequence[int], *, exact: bool, **load: Any
-) -> float:
+def check_saved(folder: Path, trained: torch.Tensor, input_ids: Sequence[int], *, exact: bool, **load: Any) -> float:
     """Load `folder` on the CPU, where it fits beside the training state, and compare logits with the trained model.
 
     Args:
@@ -41,7 +39,7 @@ def check_saved(
     Raises:
         TrainingError: the folder cannot be loaded, lacks weights, or computes something else.
     """
-    unset_hf_deepspeed_config()  # else the copy is sharded over ranks that do not take part
+    unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]  # else the copy is sharded over ranks that do not take part
     adapter = (folder / "adapter_config.json").is_file()
     dtype = torch.float32 if adapter else AutoConfig.from_pretrained(folder).dtype
     try:
