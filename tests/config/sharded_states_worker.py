@@ -15,15 +15,11 @@ if SHARDING == "fsdp2":
 
     PartialState._prepare_backend = lambda self, *args, **kwargs: ("gloo", DistributedType.MULTI_GPU)
 
-import torch
-from datasets import Dataset
-from tokenizers import Tokenizer, models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from trl import SFTConfig, SFTTrainer
-
 
 def live_bytes() -> int:
     """Bytes of every tensor storage that Python can still reach on this rank."""
+    import torch
+
     gc.collect()
     sizes = {}
     for thing in gc.get_objects():
@@ -35,6 +31,12 @@ def live_bytes() -> int:
 
 
 def main() -> None:
+    import torch
+    from datasets import Dataset
+    from tokenizers import Tokenizer, models
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from trl import SFTConfig, SFTTrainer
+
     sizes = json.loads(sys.argv[3])
     vocabulary = {"<pad>": 0, "<eos>": 1, "<unk>": 2}
     tokenizer = PreTrainedTokenizerFast(
