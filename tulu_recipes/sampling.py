@@ -1,5 +1,7 @@
 """Greedy answers of a saved model to conversations, in batches."""
 
+from typing import Any
+
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -9,7 +11,9 @@ from tulu_recipes.data.template import encode_chat
 def load_for_sampling(folder: str, *, dtype: str = "auto", revision: str | None = None) -> PreTrainedModel:
     """A model folder or Hub id, ready to generate on the accelerator at hand; adapters are put on their base."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, revision=revision).to(device).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, revision=revision)
+    loaded: PreTrainedModel = model.to(device).eval()
+    return loaded
 
 
 @torch.no_grad()

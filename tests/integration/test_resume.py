@@ -106,7 +106,7 @@ def train(
         trainer.train(resume_from_checkpoint=resume and str(resume))
     except KeyboardInterrupt:
         return []
-    return trainer.state.log_history[:-1] + [{"train_loss": trainer.state.log_history[-1]["train_loss"]}]
+    return [*trainer.state.log_history[:-1], {"train_loss": trainer.state.log_history[-1]["train_loss"]}]
 
 
 @pytest.mark.parametrize("config", [{}, {"packing": True, "dataset_kwargs": None}], ids=["padded", "packed"])

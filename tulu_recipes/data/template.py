@@ -149,7 +149,7 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, name: str) -> list[Probl
                 name,
                 f"The chat template marks {len(spans)} assistant turns of a conversation that has 2: without "
                 "{% generation %} markers the labels cannot cover exactly what the assistant wrote.",
-                "write  chat_template: tulu, or put {% generation %} … {% endgeneration %} around each assistant turn.",
+                "write  chat_template: tulu, or put {% generation %} … {% endgeneration %} around assistant turns.",
             )
         ]
     if tokenizer.eos_token_id is not None and not all(ends_with_eos(ids, span, tokenizer) for span in spans):

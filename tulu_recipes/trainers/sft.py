@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from transformers import TrainerCallback
 from trl import SFTConfig as _TrlSFTConfig
 from trl import SFTTrainer as _TrlSFTTrainer
-from transformers import TrainerCallback
 
 from tulu_recipes.algorithms.reductions import (
     BatchCounts,
@@ -206,7 +206,8 @@ class SFTTrainer(_TrlSFTTrainer):  # type: ignore[misc]  # trl is untyped
         if self.reduction == "token_mean":
             return loss
         # What is logged: this micro-batch's part of the step's mean token loss, scaled as TRL scales a loss
-        return self._token_loss / max(self._counts.num_tokens, 1) * self.accelerator.num_processes
+        logged: torch.Tensor = self._token_loss / max(self._counts.num_tokens, 1) * self.accelerator.num_processes
+        return logged
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         """transformers averages the means of batches; `eval_loss` here is the mean over supervised tokens, in nats."""
