@@ -1,7 +1,7 @@
 """The whole pipeline on this machine, as far as it exists: run it, then say whether it learned.
 
     python -m tulu_recipes.demo              bundled rows, a model of under a million parameters, about 1 minute
-    python -m tulu_recipes.demo --smollm2    SmolLM2-135M and real conversations, about 15 minutes
+    python -m tulu_recipes.demo --smollm2    SmolLM2-135M and real conversations, up to 15 minutes
 
 Every stage is the public command a user would type. An interrupted demo goes on where it stopped; a finished one
 is set aside under a numbered name, and a new one begins.
