@@ -66,7 +66,7 @@ def prepare_data(recipe: Recipe) -> StageData:
     if not console.is_terminal:
         console.width = LOG_WIDTH
         disable_progress_bars()
-        disable_progress_bar()  # type: ignore[no-untyped-call]
+        disable_progress_bar()
     tokenizer = load_tokenizer(
         recipe["model_name_or_path"],
         chat_template=recipe["chat_template"],

@@ -36,7 +36,7 @@ def generate_answers(
         width = max(map(len, prompts))
         input_ids = torch.tensor([[tokenizer.eos_token_id] * (width - len(ids)) + ids for ids in prompts])
         attention_mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
-        output = model.generate(  # type: ignore[operator]  # transformers types it as a tensor
+        output = model.generate(  # transformers types it as a tensor
             input_ids=input_ids.to(model.device),
             attention_mask=attention_mask.to(model.device),
             max_new_tokens=max_new_tokens,

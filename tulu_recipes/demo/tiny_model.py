@@ -63,7 +63,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     core.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, core.token_to_id(BOS))]
     )
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token=BOS, eos_token=EOS, pad_token=PAD, model_max_length=MAX_LENGTH
     )
 
@@ -84,7 +84,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model: LlamaForCausalLM = LlamaForCausalLM(config).float()  # type: ignore[no-untyped-call]
+    model: LlamaForCausalLM = LlamaForCausalLM(config).float()
     # torch's normal_ rounds differently on other CPU kinds; raw integers and one product do not.
     stream = np.random.PCG64(SEED)
     bound = np.float32(math.sqrt(3) * INITIALIZER_RANGE)

@@ -26,7 +26,7 @@ from tulu_recipes.errors import Problem, RecipeError, TrainingError
 
 
 @dataclass
-class SFTConfig(_TrlSFTConfig):  # type: ignore[misc]  # trl is untyped
+class SFTConfig(_TrlSFTConfig):  # trl is untyped
     """TRL's SFTConfig and one key.
 
     loss_reduction: sum | token_mean | sequence_mean | microbatch_mean, see `algorithms.reductions`; TRL's: token_mean.
@@ -108,7 +108,7 @@ class Progress:
     metrics: dict[str, list[float]] = field(default_factory=dict)
 
 
-class SFTTrainer(_TrlSFTTrainer):  # type: ignore[misc]  # trl is untyped
+class SFTTrainer(_TrlSFTTrainer):  # trl is untyped
     """TRL's SFTTrainer over a global batch of N sequences with M supervised tokens.
 
     sum              (1/N) * sum of token losses

@@ -41,7 +41,7 @@ def check_saved(folder: Path, trained: torch.Tensor, input_ids: Sequence[int], *
         TrainingError: the folder cannot be loaded, lacks weights, or computes something else.
     """
     # else the copy is sharded over ranks that do not take part
-    unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
+    unset_hf_deepspeed_config()
     adapter = (folder / "adapter_config.json").is_file()
     dtype = torch.float32 if adapter else AutoConfig.from_pretrained(folder).dtype
     info: dict[str, Any] = {}
