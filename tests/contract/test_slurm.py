@@ -43,6 +43,8 @@ def cluster(tmp_path):
         (tools / name).chmod(0o755)
     calls = tmp_path / "calls"
 
+    jobs: list[subprocess.Popen] = []
+
     def start(*, seconds: float, code: int = 0, recipe: str = RECIPE) -> subprocess.Popen:
         environ = os.environ | {
             "PATH": f"{tools}:{os.environ['PATH']}",
@@ -53,9 +55,13 @@ def cluster(tmp_path):
             "SLURM_JOB_NODELIST": "node-[a-b]",
         }
         command = ["bash", str(SCRIPT), recipe, "--run_name", "two words"]
-        return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        job = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        jobs.append(job)
+        return job
 
     yield start, calls
+    for job in jobs:
+        job.stdout.close()
     assert not (ROOT / ".tulu-launcher-4711").exists()
 
 

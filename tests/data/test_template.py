@@ -89,7 +89,7 @@ def test_a_tokenizer_without_template_is_refused() -> None:
 
 def test_a_template_without_generation_markers_is_refused() -> None:
     plain = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}"
-    assert with_template(plain) == ["template-no-generation-markers"]
+    assert with_template(plain) == ["template-without-generation"]
 
 
 def test_a_template_that_leaves_eos_out_of_the_loss_is_refused() -> None:

@@ -145,7 +145,7 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, name: str) -> list[Probl
     if len(spans) != 2:
         return [
             Problem(
-                "template-no-generation-markers",
+                "template-without-generation",
                 name,
                 f"The chat template marks {len(spans)} assistant turns of a conversation that has 2: without "
                 "{% generation %} markers the labels cannot cover exactly what the assistant wrote.",

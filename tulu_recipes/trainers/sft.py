@@ -22,6 +22,7 @@ from tulu_recipes.algorithms.reductions import (
     sum_by_sequence,
     token_weights,
 )
+from tulu_recipes.config.reduction_rules import REDUCTION_RULES
 from tulu_recipes.errors import Problem, RecipeError, TrainingError
 
 
@@ -42,53 +43,18 @@ class SFTConfig(_TrlSFTConfig):  # trl is untyped
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        problems = []
+        problems = [problem for rule in REDUCTION_RULES for problem in rule(lambda key: getattr(self, key), str)]
         if self.loss_reduction not in get_args(Reduction):
             problems.append(
                 Problem(
-                    "reduction-unknown",
-                    "SFTConfig.loss_reduction",
+                    "unknown-choice",
+                    "loss_reduction",
                     f"{self.loss_reduction!r} is no reduction.",
                     f"use one of {', '.join(get_args(Reduction))}.",
                 )
             )
-        if self.loss_reduction != "token_mean":
-            problems += self._reduction_problems()
         if problems:
             raise RecipeError(problems)
-
-    def _reduction_problems(self) -> list[Problem]:
-        where = f"loss_reduction: {self.loss_reduction}"
-        problems = []
-        if not self.average_tokens_across_devices:
-            problems.append(
-                Problem(
-                    "reduction-per-device",
-                    where,
-                    "average_tokens_across_devices: false makes each device divide by its own tokens, so the gradient "
-                    "would depend on the number of devices.",
-                    "drop average_tokens_across_devices.",
-                )
-            )
-        if self.label_smoothing_factor > 0:
-            problems.append(
-                Problem(
-                    "reduction-label-smoothing",
-                    where,
-                    "TRL computes the smoothed loss as a mean over tokens only.",
-                    "set label_smoothing_factor: 0, or loss_reduction: token_mean.",
-                )
-            )
-        if self.loss_type == "dft" and self.loss_reduction in ("sequence_mean", "microbatch_mean"):
-            problems.append(
-                Problem(
-                    "reduction-dft",
-                    where,
-                    "loss_type: dft already weighs each token by its probability.",
-                    "use loss_reduction: sum or token_mean, or loss_type: nll.",
-                )
-            )
-        return problems
 
 
 @dataclass
