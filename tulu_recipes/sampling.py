@@ -1,13 +1,31 @@
 """Greedy answers of a saved model to conversations, in batches."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations import deepspeed
 
 
 def load_for_sampling(folder: str, *, dtype: str = "auto", revision: str | None = None) -> PreTrainedModel:
     """A model folder or Hub id, ready to generate on the accelerator at hand; adapters are put on their base."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, revision=revision).to(device).eval()
+
+
+@contextmanager
+def outside_zero3() -> Iterator[None]:
+    """Load and generate within on this process alone, although the run around it shards its models (ZeRO-3).
+
+    Otherwise `from_pretrained` keeps a shard of each weight, and `generate` waits for ranks that do not take part.
+    """
+    run_config = deepspeed._hf_deepspeed_config_weak_ref  # transformers has a setter for it, but no getter
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = run_config
 
 
 @torch.no_grad()
