@@ -23,7 +23,7 @@ from tulu_recipes.data.supervision import tokenize_rows, trainable_rows
 from tulu_recipes.data.template import load_tokenizer
 from tulu_recipes.errors import DataError, Problem, RecipeError
 from tulu_recipes.run import FINISHED, TRAINED, Run, open_run, read_json, write_json
-from tulu_recipes.sampling import generate_answers, load_for_sampling
+from tulu_recipes.sampling import generate_answers, load_for_sampling, outside_zero3
 
 LOG_WIDTH = 120  # columns of a table in a log file, which has no width of its own
 
@@ -234,9 +234,10 @@ def heldout_prompts(rows: Dataset, limit: int) -> tuple[list[list[dict[str, str]
 
 def answer(recipe: Recipe, data: StageData, folder: str, prompts: list[list[dict[str, str]]]) -> list[str]:
     """Greedy answers of the model in `folder`."""
-    model = load_for_sampling(
-        folder,
-        dtype=recipe["dtype"] or "auto",
-        revision=recipe["model_revision"] if folder == recipe["model_name_or_path"] else None,
-    )
-    return generate_answers(model, data.tokenizer, prompts, max_new_tokens=recipe["sample_max_new_tokens"])
+    with outside_zero3():
+        model = load_for_sampling(
+            folder,
+            dtype=recipe["dtype"] or "auto",
+            revision=recipe["model_revision"] if folder == recipe["model_name_or_path"] else None,
+        )
+        return generate_answers(model, data.tokenizer, prompts, max_new_tokens=recipe["sample_max_new_tokens"])

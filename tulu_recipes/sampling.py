@@ -1,9 +1,12 @@
 """Greedy answers of a saved model to conversations, in batches."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations import deepspeed
 
 from tulu_recipes.data.template import encode_chat
 
@@ -14,6 +17,20 @@ def load_for_sampling(folder: str, *, dtype: str = "auto", revision: str | None 
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, revision=revision)
     loaded: PreTrainedModel = model.to(device).eval()
     return loaded
+
+
+@contextmanager
+def outside_zero3() -> Iterator[None]:
+    """Load and generate within on this process alone, although the run around it shards its models (ZeRO-3).
+
+    Otherwise `from_pretrained` keeps a shard of each weight, and `generate` waits for ranks that do not take part.
+    """
+    run_config = deepspeed._hf_deepspeed_config_weak_ref  # transformers has a setter for it, but no getter
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = run_config
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """From a recipe to TRL's objects: training arguments, adapter, model."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ def sft_arguments(recipe: Recipe) -> SFTConfig:
         values["report_to"] = ["trackio"] if find_spec("trackio") else []
     if not torch.cuda.is_available():
         values["dataloader_pin_memory"] = False  # there is nothing to pin for, and torch warns at every epoch
+    if recipe["use_cpu"] or not torch.accelerator.is_available():
+        # accelerate puts ranks on "cpu:0" and "cpu:1", and torch.load can restore nothing there when a run resumes
+        os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
     values.setdefault("project", "tulu_recipes")
     values.setdefault("run_name", Path(recipe["output_dir"]).name)
     if values["push_to_hub"] is False:

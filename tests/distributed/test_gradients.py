@@ -1,0 +1,121 @@
+"""Two processes make the step that one row at a time makes: DDP, FSDP2, ZeRO-2 and ZeRO-3, padded and packed.
+
+One launch a mode, all cases in it. The first DeepSpeed launch of a machine compiles an operator (about a minute).
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+from tests import oracle
+from tests.distributed.evidence import MODES
+from tests.distributed.launch import ROOT, launch
+from tests.layouts import PACKED, PADDING_FREE, copy_weights, token_rows, update
+from tests.tiny import save_base
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+TOLERANCE = 1e-5
+
+
+def _cases() -> dict[str, dict[str, Any]]:
+    def half(rows: int, batches: int) -> dict[str, int]:  # of 8 rows, for each of two processes
+        return {"per_device_train_batch_size": rows, "gradient_accumulation_steps": batches}
+
+    # 128 tokens a row make 5 rows of the 8 conversations, which two processes cannot share without repeating one
+    packed = half(1, 2) | PACKED | {"max_length": 160}
+    padding_free = half(4, 1) | PADDING_FREE | {"per_device_eval_batch_size": 2}
+    return {
+        "sum-4x1": {"loss_reduction": "sum"} | half(4, 1),
+        "sum-2x2": {"loss_reduction": "sum"} | half(2, 2),
+        "sum-1x4": {"loss_reduction": "sum"} | half(1, 4),
+        "sum-packed": {"loss_reduction": "sum"} | packed,
+        "token_mean-4x1": {"loss_reduction": "token_mean"} | half(4, 1),
+        "token_mean-1x4": {"loss_reduction": "token_mean"} | half(1, 4),
+        "token_mean-packed": {"loss_reduction": "token_mean"} | packed,
+        "sequence_mean-2x2": {"loss_reduction": "sequence_mean"} | half(2, 2),
+        "sequence_mean-packed": {"loss_reduction": "sequence_mean"} | packed,
+        "eval-padded": {"evaluate": True, "learning_rate": 0.01, "per_device_eval_batch_size": 2} | half(4, 1),
+        "eval-padding-free": {"evaluate": True, "learning_rate": 0.01} | padding_free,
+        # 7 rows: 6, and 1 for two processes
+        "eval-one-left": {"evaluate": True, "learning_rate": 0.01} | packed | {"per_device_eval_batch_size": 3},
+    }
+
+
+CASES = _cases()
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a launch left behind."""
+
+    mode: str
+    folder: Path
+    results: dict[str, dict[str, Any]]
+
+    def weights(self, case: str) -> dict[str, torch.Tensor]:
+        return load_file(self.folder / f"{case}.safetensors")
+
+
+@pytest.fixture(scope="module", params=MODES)
+def launched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Launched:
+    mode = request.param
+    folder = tmp_path_factory.mktemp(mode)
+    save_base(folder / "base")
+    (folder / "cases.json").write_text(json.dumps(CASES), encoding="utf-8")
+    done = launch(mode, str(ROOT / "tests/distributed/worker.py"), mode, str(folder))
+    assert done.returncode == 0, done.stdout[-6000:]
+    return Launched(mode, folder, json.loads((folder / "results.json").read_text(encoding="utf-8")))
+
+
+def base(folder: Path) -> LlamaForCausalLM:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+
+
+@cache
+def expected(folder: Path, reduction: str) -> oracle.Step:
+    return oracle.step(base(folder), token_rows(8).to_list(), reduction)
+
+
+def test_every_case_ran_as_it_was_launched(launched: Launched) -> None:
+    assert launched.results.keys() == CASES.keys()
+    assert {(result["parallelism"], result["processes"]) for result in launched.results.values()} == {
+        (launched.mode, 2)
+    }
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("eval")])
+def test_two_processes_make_the_step_of_one_row_at_a_time(launched: Launched, case: str) -> None:
+    want = expected(launched.folder / "base", CASES[case]["loss_reduction"])
+    result = launched.results[case]
+    assert len(result["log"]) == 1
+    found = update(copy_weights(base(launched.folder / "base")), launched.weights(case))
+    assert oracle.worst_difference(found, want.gradients) < TOLERANCE
+    logged = result["log"][0]
+    assert logged["loss"] == pytest.approx(want.loss, rel=1e-5)  # per token, whatever the reduction
+    assert logged["num_supervised_tokens"] == want.supervised_tokens
+    assert logged["num_sequences"] == 8
+    norm = sum(float(gradient.square().sum()) for gradient in want.gradients.values()) ** 0.5
+    assert logged["grad_norm"] == pytest.approx(norm, rel=1e-5)
+
+
+def test_packed_cases_really_packed(launched: Launched) -> None:
+    assert {name: result["rows"] for name, result in launched.results.items()} == {
+        name: 4 if case.get("packing") else 8 for name, case in CASES.items()
+    }
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("eval")])
+def test_saved_weights_and_eval_loss_are_those_of_the_trained_model(launched: Launched, case: str) -> None:
+    saved = base(launched.folder / case / "saved")
+    trained = launched.weights(case)
+    assert all(torch.equal(parameter, trained[name]) for name, parameter in saved.named_parameters())
+    exact = oracle.mean_loss(saved, token_rows(7, first=20).to_list())  # 7 rows on two processes: some are repeated
+    assert launched.results[case]["eval_loss"] == pytest.approx(exact, rel=1e-6)

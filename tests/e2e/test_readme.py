@@ -1,0 +1,95 @@
+"""The commands of the README, run as they stand."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.stage import QUIET
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+# These need a network, GPUs or this very suite; the test beside each says what is run in their place.
+ELSEWHERE = {
+    "make demo": "test_the_demo_learns",
+    "make test": "this suite",
+    "accelerate launch --config_file recipes/machines/zero3.yaml": "the machine of test_plan_prices_the_gpu_command",
+}
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run in a folder of its own that shows the repository's recipes, so that no run is left behind."""
+    words = shlex.split(command)
+    scripts = Path(sys.executable).parent
+    if words[0] == "python":
+        words[0] = sys.executable
+    elif (scripts / words[0]).exists():
+        words[0] = str(scripts / words[0])
+    environ = os.environ | QUIET | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True, timeout=280)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("recipes", "data_mixes"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def test_every_command_of_the_readme_runs_here_or_is_accounted_for(checkout: Path) -> None:
+    ran = []
+    for command in commands():
+        if any(command.startswith(prefix) for prefix in ELSEWHERE):
+            continue
+        done = run(command, checkout)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        ran.append(command)
+    assert len(ran) == 4
+    assert (checkout / "runs/readme/report.md").is_file()
+
+
+def test_plan_prices_the_gpu_command(checkout: Path) -> None:
+    base = checkout / "llama-8b"
+    base.mkdir()
+    (base / "config.json").write_text(
+        '{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "num_hidden_layers": 32, '
+        '"intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, '
+        '"max_position_embeddings": 131072, "tie_word_embeddings": false}'
+    )
+    (base / "tokenizer_config.json").write_text('{"eos_token": "<|end_of_text|>"}')
+    done = run(
+        "python -m tulu_recipes.plan recipes/tulu3/8b/sft.yaml --machine recipes/machines/zero3.yaml --gpu H100 "
+        "--rows 939343 --tokens_per_row 700 --model_name_or_path ./llama-8b",
+        checkout,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "128 sequences a step = 8 process(es) × 1 a device × 16 accumulation" in done.stdout
+    assert "8,030,261,248 parameters" in done.stdout
+    assert "steps   14,678" in done.stdout  # 2 × ceil(939,343 / 128)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_demo_learns(checkout: Path) -> None:
+    environ = os.environ | QUIET | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "tulu_recipes.demo"], cwd=checkout, env=environ, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = re.findall(r"held-out exact match ([\d.]+) -> ([\d.]+)", done.stdout)[0]
+    assert float(before) < 0.05
+    assert float(after) > 0.5
+    report = re.findall(r"\S*report\.md", done.stdout)
+    assert report
+    assert (checkout / report[0]).is_file()
