@@ -37,7 +37,7 @@ from tulu_recipes.config.model_shape import ModelShape
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.config.schema import OUR_KEYS
 from tulu_recipes.config.surroundings import Surroundings, is_local
-from tulu_recipes.errors import Problem, RecipeError
+from tulu_recipes.errors import DataError, Problem, RecipeError
 
 GIB = 2**30
 LEVELS: tuple[Sharding, ...] = ("ddp", "zero2", "zero3", "fsdp2")
@@ -75,9 +75,13 @@ def main(argv: list[str]) -> int:
         ask_hub=True,
     )
     rows = _count_rows(recipe, options)
-    shape = _model_shape(recipe)
     console = Console(width=max(Console().width, 100), highlight=False)
     _print_recipe(console, recipe, machine, rows)
+    try:
+        shape = _model_shape(recipe)
+    except DataError as error:  # an architecture without formulas trains all the same
+        console.print(f"\nMemory and hours cannot be estimated: {error.problems[0].what}")
+        return 0
     if shape is None:
         console.print("\nMemory and hours: unknown until the model is built, by the first run of this recipe.")
         return 0

@@ -1,0 +1,109 @@
+"""`plan`, `report` and the console script: what they print and what they refuse."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tulu_recipes import plan, report
+from tulu_recipes.errors import RecipeError
+
+BASE = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 576,
+    "num_hidden_layers": 30,
+    "intermediate_size": 1536,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 49152,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A recipe of a 134.5M model whose rows are on no disk."""
+    monkeypatch.chdir(tmp_path)
+    Path("base").mkdir()
+    Path("base/config.json").write_text(json.dumps(BASE))
+    Path("base/tokenizer_config.json").write_text('{"eos_token": "</s>", "pad_token": "<pad>"}')
+    Path("mix.yaml").write_text("sources: [{name: somebody/rows}]\n")
+    Path("sft.yaml").write_text(
+        "model_name_or_path: base\nchat_template: tulu\ndataset_mix: mix.yaml\nmax_length: 1024\n"
+        "global_batch_size: 128\nlearning_rate: 1e-5\n"
+    )
+    return "sft.yaml"
+
+
+def test_plan_prints_batch_memory_by_level_and_hours(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        plan.main([recipe, "--num_processes", "8", "--gpu", "h100", "--rows", "1000", "--tokens_per_row", "500"]) == 0
+    )
+    text = capsys.readouterr().out
+    assert "128 sequences a step = 8 process(es) × 1 a device × 16 accumulation" in text
+    assert "1,000 · 500,000 tokens an epoch (as stated)" in text
+    assert "steps   24" in text  # 3 epochs × ceil(1000 / 128)
+    assert "134,515,008 parameters" in text
+    assert [level for level in ("ddp", "zero2", "zero3", "fsdp2") if f"│ {level}" in text] == list(plan.LEVELS)
+    assert "H100" in text
+
+
+def test_plan_takes_processes_and_sharding_from_a_machine(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("zero2.yaml").write_text(
+        "distributed_type: DEEPSPEED\nnum_processes: 4\ndeepspeed_config: {zero_stage: 2}\nmixed_precision: 'no'\n"
+    )
+    assert plan.main([recipe, "--machine", "zero2.yaml", "--price_per_hour", "2"]) == 0
+    text = capsys.readouterr().out
+    assert "4 process(es)" in text
+    assert "│ zero2" in text
+    assert "│ ddp" not in text
+    assert "for each 1,000,000,000 tokens" in text
+    assert "price" in text
+
+
+def test_a_machine_file_that_is_none_is_refused(recipe: str) -> None:
+    with pytest.raises(RecipeError, match="machine-unreadable") as refused:
+        plan.main([recipe, "--machine", recipe])
+    assert "accelerate config" in str(refused.value)
+
+
+def test_24_processes_cannot_make_128_and_the_counts_that_can_are_named(recipe: str) -> None:
+    with pytest.raises(RecipeError, match="batch-not-divisible") as refused:
+        plan.main([recipe, "--num_processes", "24"])
+    assert "24 × 5 = 120, 24 × 6 = 144" in str(refused.value)
+    assert "16" in refused.value.problems[0].mend
+    assert "32" in refused.value.problems[0].mend
+
+
+def test_an_unknown_architecture_costs_the_estimate_not_the_plan(
+    recipe: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("base/config.json").write_text(json.dumps(BASE | {"model_type": "brand_new"}))
+    assert plan.main([recipe]) == 0
+    assert "brand_new" in capsys.readouterr().out
+
+
+def test_report_refuses_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="not-a-run"):
+        report.main([str(tmp_path)])
+
+
+@pytest.mark.e2e
+def test_every_command_has_a_help_that_comes_at_once() -> None:
+    for command in ("sft", "plan", "report"):
+        done = subprocess.run(
+            [sys.executable, "-m", f"tulu_recipes.{command}", "--help"], capture_output=True, text=True, timeout=20
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"tulu_recipes.{command}" in done.stdout
+    listing = subprocess.run([sys.executable, "-m", "tulu_recipes.cli"], capture_output=True, text=True)
+    assert listing.returncode == 2
+    assert all(command in listing.stderr for command in ("plan", "sft", "report", "demo"))
+    through = subprocess.run(
+        [sys.executable, "-m", "tulu_recipes.cli", "plan", "--help"], capture_output=True, text=True
+    )
+    assert "RECIPE.yaml" in through.stdout
