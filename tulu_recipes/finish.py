@@ -59,8 +59,8 @@ def _last_evaluation(trainer: Trainer) -> dict[str, float]:
     """Held-out metrics of the final weights; evaluated now, unless the last step was."""
     for line in reversed(trainer.state.log_history):
         if line["step"] == trainer.state.global_step and "eval_loss" in line:
-            return line
-    return trainer.evaluate()
+            return dict(line)
+    return dict(trainer.evaluate())
 
 
 def _compare_counters(recipe: Recipe, data: StageData, trainer: Any) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from tulu_recipes.hub_problems import (
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-QUICK_SECONDS = 2.5  # to connect, and to answer, in the checks; HF_HUB_ETAG_TIMEOUT overrides it
+QUICK_SECONDS = 2.0  # to connect, and to answer, in the checks; HF_HUB_ETAG_TIMEOUT overrides it
 PASSING_STATUS = {408, 409, 412, 425, 429}  # 4xx that may be otherwise a moment later; every 5xx may
 DRY_FILE = "README.md"  # always a regular file: asking for its upload mode sends no content
 

@@ -143,7 +143,12 @@ def _explain_unanswered(error: BaseException, repo: Repo) -> Problem:
             "set HF_HUB_OFFLINE=1 and use what is cached."
         )
         return Problem("hub-unreachable", repo.where, what, mend)
-    return Problem("hub-push-stopped", repo.where, f"The client stopped: {reason(error)}.", "mend what it names.")
+    return Problem(
+        "hub-push-stopped",
+        repo.where,
+        f"The client stopped: {reason(error)}.",
+        "mend what this names, then push again.",
+    )
 
 
 def root(error: BaseException) -> BaseException:

@@ -42,7 +42,7 @@ def write_text(path: Path, text: str) -> None:
     """Replace a file in one step, so that a kill leaves the old or the new text, never half of one."""
     neighbour = path.with_name(f".{path.name}.writing")
     neighbour.write_text(text, encoding="utf-8")
-    os.replace(neighbour, path)
+    neighbour.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -130,6 +130,7 @@ def open_run(
     path = folder / "run.json"
     record = read_json(path) if path.is_file() else None
     problem = _folder_problem(folder, record, fingerprint, science)
+    problem = problem or _processes_problem(folder, record, num_processes)
     if problem:
         raise RecipeError(problem)
     lock = _take_lock(folder) if main else None
@@ -141,10 +142,10 @@ def open_run(
             "science": dict(science),
             "overrides": dict(overrides),
             "git_commit": git_commit(),
-            "num_processes": num_processes,
             "started": _now(),
             "resumed_at_steps": [],
         }
+    record["num_processes"] = num_processes
     run = Run(folder, main, record, newest_checkpoint(folder, num_processes), _lock=lock)
     if main:
         write_text(folder / "recipe.resolved.yaml", resolved_recipe)
@@ -168,7 +169,7 @@ def _folder_problem(
         return Problem(
             "run-folder-foreign",
             f"output_dir: {folder}",
-            f"The folder holds files of something else ({', '.join(sorted(strangers)[:5])}); a run would mix with them.",
+            f"The folder holds files of something else ({', '.join(sorted(strangers)[:5])}); a run would mix in.",
             "name a new output_dir, or empty this one.",
         )
     if record["fingerprint"] == fingerprint:
@@ -184,6 +185,22 @@ def _folder_problem(
         f"output_dir: {folder}",
         f"The folder holds a run of another recipe ({'; '.join(changed)}); resuming it would mix two trainings.",
         "name a new output_dir, or undo these changes to resume.",
+    )
+
+
+def _processes_problem(folder: Path, record: dict[str, Any] | None, num_processes: int) -> Problem | None:
+    """A checkpoint holds one RNG state and one share of the rows a process; another number cannot go on exactly."""
+    unfinished = record is not None and record["status"] not in (FINISHED, TRAINED)
+    if not unfinished or record is None or record["num_processes"] == num_processes:
+        return None
+    if not any(folder.glob("checkpoint-*")):
+        return None
+    return Problem(
+        "processes-changed",
+        f"output_dir: {folder}",
+        f"This run began on {record['num_processes']} process(es) and has checkpoints; {num_processes} cannot resume "
+        "it exactly.",
+        f"launch with --num_processes {record['num_processes']}, or name a new output_dir.",
     )
 
 
@@ -214,7 +231,7 @@ def newest_checkpoint(folder: Path, num_processes: int) -> Path | None:
 
 
 def _is_complete(checkpoint: Path, num_processes: int) -> bool:
-    """transformers writes trainer_state.json after weights and optimizer; each rank writes its RNG state and progress."""
+    """transformers writes trainer_state.json after the weights; each rank writes its RNG state and progress."""
     try:
         read_json(checkpoint / "trainer_state.json")
         for rank in range(num_processes):
@@ -255,7 +272,9 @@ def _forget_later_metrics(folder: Path, step: int) -> None:
 def git_commit() -> str | None:
     """Commit of the working directory, "-dirty" appended when files differ from it; None outside git."""
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
         status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None

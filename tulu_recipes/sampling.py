@@ -2,16 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import deepspeed
 
+from tulu_recipes.data.template import encode_chat
+
 
 def load_for_sampling(folder: str, *, dtype: str = "auto", revision: str | None = None) -> PreTrainedModel:
     """A model folder or Hub id, ready to generate on the accelerator at hand; adapters are put on their base."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, revision=revision).to(device).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, revision=revision)
+    loaded: PreTrainedModel = model.to(device).eval()
+    return loaded
 
 
 @contextmanager
@@ -43,14 +48,12 @@ def generate_answers(
     """
     answers = []
     for start in range(0, len(conversations), batch_size):
-        prompts = [
-            tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=True)["input_ids"]
-            for messages in conversations[start : start + batch_size]
-        ]
+        batch = conversations[start : start + batch_size]
+        prompts = [encode_chat(tokenizer, messages, add_generation_prompt=True)[0] for messages in batch]
         width = max(map(len, prompts))
-        input_ids = torch.tensor([[tokenizer.eos_token_id] * (width - len(ids)) + list(ids) for ids in prompts])
+        input_ids = torch.tensor([[tokenizer.eos_token_id] * (width - len(ids)) + ids for ids in prompts])
         attention_mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
-        output = model.generate(
+        output = model.generate(  # transformers types it as a tensor
             input_ids=input_ids.to(model.device),
             attention_mask=attention_mask.to(model.device),
             max_new_tokens=max_new_tokens,

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    recipe = load_recipe(argv, stage="sft", ask_hub=True)  # every mistake in the file at once, before torch is imported
+    recipe = load_recipe(
+        argv, stage="sft", ask_hub=True
+    )  # every mistake in the file at once, before torch is imported
     return train(recipe)
 
 
@@ -35,10 +37,10 @@ def train(recipe: "Recipe") -> int:
     data = prepare_data(recipe)  # tokens, labels, and the audit; refuses empty masks, missing EOS, cut answers
     args = sft_arguments(recipe)
     run = open_recipe_run(recipe, data, args)
-    if run.status == FINISHED:
+    if run.status == FINISHED and not (recipe["push_to_hub"] and not run.record["pushed_to"]):
         run.say(f"This run is finished: {run.folder}/report.md. For another one, name a new output_dir.")
         return 0
-    if run.status == TRAINED:
+    if run.status in (TRAINED, FINISHED):
         return push_run(recipe, run)
 
     sample_before(recipe, data, run)

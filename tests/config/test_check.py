@@ -18,6 +18,7 @@ Load = Callable[..., Recipe]
 Refused = Callable[..., SimpleNamespace]
 One = Callable[..., Problem]
 
+EVAL = "eval_dataset_name: rows.jsonl\n"
 DEEPSPEED = {"ACCELERATE_USE_DEEPSPEED": "true"}
 FSDP = {"ACCELERATE_USE_FSDP": "true"}
 
@@ -101,8 +102,7 @@ def test_a_contradiction_is_refused_where_it_was_written(text: str, slug: str, l
         "padding_free: true\nmax_length: null\n",
         "use_peft: true\nload_in_4bit: true\n",
         "use_peft: false\nlora_r: 8\n",
-        "load_best_model_at_end: true\neval_strategy: steps\neval_steps: 5\nsave_steps: 10\n"
-        "eval_dataset_name: rows.jsonl\n",
+        "eval_strategy: steps\nload_best_model_at_end: on\neval_steps: 3\nsave_steps: 9\n" + EVAL,
         "load_best_model_at_end: true\neval_strategy: epoch\nsave_strategy: best\neval_dataset_name: rows.jsonl\n",
         "eval_strategy: steps\neval_dataset_name: rows.jsonl\n",
         "save_steps: 0.5\n",
@@ -123,6 +123,7 @@ def test_launchers_that_keep_fp32_masters_may_load_bf16_weights(environ: dict[st
     assert one(text + "bf16: false\n", environ=environ).slug == "bf16-weights"
 
 
+@pytest.mark.integration
 def test_the_bound_for_bf16_weights_is_where_bf16_loses_an_update() -> None:
     torch = pytest.importorskip("torch")
     weight = torch.tensor(0.02, dtype=torch.bfloat16)

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -258,3 +259,21 @@ def test_only_rank_0_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         load_recipe(["-h"], "sft", environ={"RANK": "3", "LOCAL_RANK": "3"})
     assert capsys.readouterr().out == ""
+
+
+def test_no_damage_to_a_recipe_is_answered_with_anything_but_problems(load: Load) -> None:
+    """Random cuts, doublings and strange characters: each damaged text loads or is refused, and never crashes."""
+    random = Random(0)
+    whole = "seed: 1\nreport_to: [none]\nlr_scheduler_kwargs: {a: 1e-7}\nrun_name: 'x y'\nmax_length: 64\n"
+    for _ in range(100):
+        text = list(whole)
+        for _ in range(random.randint(1, 4)):
+            at = random.randrange(len(text))
+            text[at] = random.choice(
+                ["", "\n", "\t", ":", "[", "}", '"', "'", "&a", "*a", "- ", "!!int ", "\u2028", "|", "\x00"]
+            )
+        try:
+            load("".join(text))
+        except RecipeError as error:
+            whole_answers = all(problem.where and problem.what and problem.mend for problem in error.problems)
+            assert whole_answers  # a text that loads is fine too

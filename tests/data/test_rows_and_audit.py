@@ -25,7 +25,10 @@ ANSWER = {"role": "assistant", "content": "four"}
         ({"messages": [USER, {"role": "assistant", "content": ""}]}, "message 2 (assistant) is empty"),
         ({"messages": [USER, {"role": "assistant", "content": "  \n"}]}, "message 2 (assistant) is empty"),
         ({"messages": [USER, {"role": "assistant", "content": 4}]}, "message 2 (assistant) has a number for content"),
-        ({"messages": [USER, {"role": "assistant", "content": None}]}, "message 2 (assistant) has nothing for content"),
+        (
+            {"messages": [USER, {"role": "assistant", "content": None}]},
+            "message 2 (assistant) has nothing for content",
+        ),
         ({"messages": [USER, {"role": "assistant", "content": [{"type": "text"}]}]}, "has a list for content"),
         ({"messages": [{"content": "x"}]}, "message 1 has no role"),
         ({"messages": ["hello"]}, "message 1 is text, not an object"),

@@ -131,9 +131,7 @@ def test_fractions_round_to_rows(tmp_path: Path) -> None:
         ({"sauces": 1, "sources": [{"name": "a"}]}, "mix-key-unknown", "`sauces`"),
     ],
 )
-def test_a_mix_that_can_be_read_two_ways_is_refused(
-    tmp_path: Path, mix: dict[str, Any], slug: str, said: str
-) -> None:
+def test_a_mix_that_can_be_read_two_ways_is_refused(tmp_path: Path, mix: dict[str, Any], slug: str, said: str) -> None:
     with pytest.raises(DataError, match=slug) as refused:
         load_mix(write_mix(tmp_path, **mix))
     assert said in str(refused.value)

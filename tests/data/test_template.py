@@ -36,10 +36,12 @@ def test_labels_are_assistant_text_and_eos_of_every_turn_and_nothing_else() -> N
     tokenizer = tiny_tokenizer()
     row = tokenize_row({"messages": CHAT}, 0, tokenizer, None)
     assert tokenizer.decode(row["input_ids"]) == RENDERED  # no BOS
-    supervised = [(t, l) for t, l in zip(row["input_ids"], row["labels"], strict=True) if l != -100]
+    supervised = [
+        (token, label) for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100
+    ]
     assert all(token == label for token, label in supervised)
     assert tokenizer.decode([label for _, label in supervised]) == "hello</s>four</s>"
-    unsupervised = [t for t, l in zip(row["input_ids"], row["labels"], strict=True) if l == -100]
+    unsupervised = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label == -100]
     assert tokenizer.decode(unsupervised) == RENDERED.replace("hello</s>", "").replace("four</s>", "")
 
 
@@ -87,7 +89,7 @@ def test_a_tokenizer_without_template_is_refused() -> None:
 
 def test_a_template_without_generation_markers_is_refused() -> None:
     plain = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}"
-    assert with_template(plain) == ["template-no-generation-markers"]
+    assert with_template(plain) == ["template-without-generation"]
 
 
 def test_a_template_that_leaves_eos_out_of_the_loss_is_refused() -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -55,12 +56,12 @@ def test_the_real_rows_are_the_same_every_time_and_share_no_opening_prompt(tmp_p
 @pytest.mark.slow
 def test_the_converted_model_answers_and_its_tokenizer_ends_turns_as_chatml_does(tmp_path: Path) -> None:
     smollm2.build(tmp_path / "base")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "base")
     assert (tokenizer.eos_token, tokenizer.pad_token, len(tokenizer)) == ("<|im_end|>", "<|im_end|>", 49_152)
     text = "Hello  wörld, 日本語 🐪 !\n  x"
     assert tokenizer.decode(tokenizer.encode(text)) == text
     tokenizer.chat_template = TEMPLATE.read_text("utf-8")
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype="float32")
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype="float32")
     question = [{"role": "user", "content": "What is the capital of France?"}]
     inputs = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     output = model.generate(**inputs, max_new_tokens=12, do_sample=False)

@@ -1,6 +1,6 @@
 """A Hugging Face Hub for tests: the real huggingface_hub, datasets and transformers clients run against it.
 
-    python -m tests.hub.server --port 8080      # standalone; prints what to export
+    python -m tests.hub.server --port 8080 > hub.env &      # standalone; then: source hub.env
 
 It speaks the routes those clients use (repos, refs, preupload, LFS, commit, tree, resolve, whoami, auth-check), with
 the Hub's own error headers. Any other /api route is a 404, as a wrong [] there would mislead a client.
@@ -8,65 +8,45 @@ Not here: Xet (clients run with HF_HUB_DISABLE_XET=1), multipart LFS, discussion
 """
 
 import argparse
-import asyncio
+import base64
 import hashlib
 import json
 import re
+import socket
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlencode
+from urllib.parse import urlencode
 
 import uvicorn
 import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
+from tests.hub.answers import bearer, entries, info, param, refused
+from tests.hub.gate import Gate
 from tests.hub.store import Blob, Commit, Refusal, Repo, Store, Token, apply_operations, goes_by_lfs
 
 SINGULAR = {"models": "model", "datasets": "dataset", "spaces": "space"}
 TREE_PAGE = 1000  # entries a page, as the Hub
 
 
-@dataclass
-class Fault:
-    """An outage of the routes whose "METHOD /path" matches: a status, or the connection cut in mid-body."""
-
-    pattern: re.Pattern[str]
-    left: int | None  # calls still to fail; None: until healed
-    status: int
-    drop: bool
-    delay: float
-
-    def heal(self) -> None:
-        self.left = 0
-
-
-@dataclass(frozen=True)
-class Logged:
-    method: str
-    path: str
-    status: int
-    user: str | None
-
-
-class HubServer:
+class HubServer(Gate):
     """The ASGI application and, for tests, the hands that seed it, break it and read what clients did."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__()
         self.store = Store(root)
-        self.requests: list[Logged] = []
-        self.faults: list[Fault] = []
         self.endpoint = ""  # known once a port is
         self.quote_token = False  # refusals of write access quote the token, as a careless server might
         self.lose_on_commit: dict[str, bytes | None] = {}  # a Hub that loses or garbles these files of every commit
-        self._routes = Starlette(routes=self._route_table(), exception_handlers={Refusal: _refused})
+        self._starlette = Starlette(routes=self._route_table(), exception_handlers={Refusal: refused})
+        self.routes = self._check_token
 
     # For tests
 
@@ -107,68 +87,15 @@ class HubServer:
     def repo(self, repo_id: str, *, kind: str = "model") -> Repo:
         return self.store.repos[f"{kind}s", repo_id]
 
-    def fail_next(
-        self, pattern: str, times: int | None = 1, status: int = 503, *, drop: bool = False, delay: float = 0.0
-    ) -> Fault:
-        """Fail the next calls whose "METHOD /path" matches; status 0 with a delay only makes them slow."""
-        fault = Fault(re.compile(pattern), times, status, drop, delay)
-        self.faults.append(fault)
-        return fault
-
-    def heal(self) -> None:
-        self.faults.clear()
-
-    def count(self, pattern: str) -> int:
-        return sum(re.search(pattern, f"{request.method} {request.path}") is not None for request in self.requests)
-
     # The application
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":  # uvicorn's lifespan
-            return await self._routes(scope, receive, send)
-        # Routed undecoded: Starlette would take the %2F of refs%2Fpr%2F1 and of slashed branches for a separator.
-        path = scope["path"] = scope["raw_path"].decode()
-        status = 0
-
-        async def logged_send(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._answer(scope, receive, logged_send)
-        finally:
-            token = self.store.tokens.get(_bearer(scope) or "")
-            self.requests.append(Logged(scope["method"], path, status, token.user if token else None))
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        fault = self._next_fault(f"{scope['method']} {scope['path']}")
-        if fault is not None:
-            await asyncio.sleep(fault.delay)
-            if fault.drop:  # headers that promise a body, then the end: uvicorn cuts the connection
-                await receive()
-                await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
-                return
-            if fault.status:
-                await _drain(receive)
-                await PlainTextResponse("outage", fault.status)(scope, receive, send)
-                return
-        refusal = self._token_refusal(scope)
-        if refusal is not None:
-            await _refused(None, refusal)(scope, receive, send)
-            return
-        await self._routes(scope, receive, send)
-
-    def _next_fault(self, call: str) -> Fault | None:
-        for fault in self.faults:
-            if fault.left != 0 and fault.pattern.search(call):
-                fault.left = None if fault.left is None else fault.left - 1
-                return fault
-        return None
+    async def _check_token(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._token_refusal(scope) if scope["type"] == "http" else None
+        answer = refused(None, refusal) if refusal else self._starlette
+        await answer(scope, receive, send)
 
     def _token_refusal(self, scope: Scope) -> Refusal | None:
-        value = _bearer(scope)
+        value = bearer(scope)
         if value is None:
             return None
         token = self.store.tokens.get(value)
@@ -216,7 +143,7 @@ class HubServer:
     # Who asks, and about what
 
     def _token(self, request: Request) -> Token | None:
-        return self.store.tokens.get(_bearer(request.scope) or "")
+        return self.store.tokens.get(bearer(request.scope) or "")
 
     def _repo(self, request: Request) -> Repo:
         first = request.url.path.split("/")[2 if request.url.path.startswith(("/api/", "/lfs-")) else 1]
@@ -267,7 +194,7 @@ class HubServer:
         repo_id = f"{namespace}/{body['name']}"
         if not self.store.may_write(namespace, repo_id, token):
             message = f'You don\'t have the rights to create a {SINGULAR[kind]} under the namespace "{namespace}"'
-            message += f" with the token {_bearer(request.scope)}" if self.quote_token else ""
+            message += f" with the token {bearer(request.scope)}" if self.quote_token else ""
             raise Refusal(403, message=message)
         status = 409 if (kind, repo_id) in self.store.repos else 200
         if status == 200:
@@ -291,12 +218,12 @@ class HubServer:
         token = self._token(request)
         shown = [r for (k, _), r in self.store.repos.items() if k == kind and self.store.may_read(r, token)]
         shown = [r for r in shown if author in (None, r.namespace) and text.get("search", "") in r.id]
-        return JSONResponse([_info(r, r.metadata()) for r in shown])
+        return JSONResponse([info(r, r.metadata()) for r in shown])
 
     async def repo_info(self, request: Request) -> Response:
         repo = self._repo(request)
-        commit = repo.at(_param(request, "revision", "main"))
-        return JSONResponse(_info(repo, commit, self._card(commit), blobs="blobs" in request.query_params))
+        commit = repo.at(param(request, "revision", "main"))
+        return JSONResponse(info(repo, commit, self._card(commit), blobs="blobs" in request.query_params))
 
     def _card(self, commit: Commit) -> dict[str, Any]:
         """The metadata block of README.md, as the Hub reads it."""
@@ -330,7 +257,7 @@ class HubServer:
         return JSONResponse(answer)
 
     async def list_commits(self, request: Request) -> Response:
-        commit: Commit | None = self._repo(request).at(_param(request, "revision"))
+        commit: Commit | None = self._repo(request).at(param(request, "revision"))
         history = []
         while commit is not None:
             who = {"authors": [{"user": commit.author}], "date": commit.date}
@@ -351,47 +278,47 @@ class HubServer:
 
     async def create_branch(self, request: Request) -> Response:
         body = json.loads(await request.body() or b"{}")
-        ref = f"refs/heads/{_param(request, 'ref')}"
+        ref = f"refs/heads/{param(request, 'ref')}"
         return self._add_ref(self._writable(request), ref, body.get("startingPoint", "main"))
 
     async def delete_branch(self, request: Request) -> Response:
-        return self._drop_ref(self._writable(request), f"refs/heads/{_param(request, 'ref')}")
+        return self._drop_ref(self._writable(request), f"refs/heads/{param(request, 'ref')}")
 
     async def create_tag(self, request: Request) -> Response:
         ref = f"refs/tags/{(await request.json())['tag']}"
-        return self._add_ref(self._writable(request), ref, _param(request, "revision"))
+        return self._add_ref(self._writable(request), ref, param(request, "revision"))
 
     async def delete_tag(self, request: Request) -> Response:
-        return self._drop_ref(self._writable(request), f"refs/tags/{_param(request, 'ref')}")
+        return self._drop_ref(self._writable(request), f"refs/tags/{param(request, 'ref')}")
 
     # Reading
 
     async def tree(self, request: Request) -> Response:
         repo = self._repo(request)
         self.store.check_content(repo, self._token(request))
-        commit, folder = repo.at(_param(request, "revision")), _param(request, "path", "").strip("/")
+        commit, folder = repo.at(param(request, "revision")), param(request, "path", "").strip("/")
         recursive = request.query_params.get("recursive", "").lower() in ("true", "1")
-        entries = _entries(commit, folder, recursive, "expand" in request.query_params)
-        if folder and not entries:
+        found = entries(commit, folder, recursive, "expand" in request.query_params)
+        if folder and not found:
             raise Refusal(404, "EntryNotFound", f"{folder} does not exist on {commit.sha}", commit.sha)
         start = int(request.query_params.get("cursor", "0"))
         headers = {}
-        if len(entries) > start + TREE_PAGE:
+        if len(found) > start + TREE_PAGE:
             query = urlencode({**request.query_params, "cursor": start + TREE_PAGE})
             headers["Link"] = f'<{self.endpoint}{request.url.path}?{query}>; rel="next"'
-        return JSONResponse(entries[start : start + TREE_PAGE], headers=headers)
+        return JSONResponse(found[start : start + TREE_PAGE], headers=headers)
 
     async def paths_info(self, request: Request) -> Response:
         repo = self._repo(request)
         self.store.check_content(repo, self._token(request))
         wanted = (await request.form()).getlist("paths")
-        entries = _entries(repo.at(_param(request, "revision")), "", True, expand=False)
-        return JSONResponse([entry for entry in entries if entry["path"] in wanted])
+        found = entries(repo.at(param(request, "revision")), "", True, expand=False)
+        return JSONResponse([entry for entry in found if entry["path"] in wanted])
 
     async def resolve(self, request: Request) -> Response:
         repo = self._repo(request)
         self.store.check_content(repo, self._token(request))
-        commit, path = repo.at(_param(request, "revision")), _param(request, "path")
+        commit, path = repo.at(param(request, "revision")), param(request, "path")
         blob = commit.files.get(path)
         if blob is None:
             raise Refusal(404, "EntryNotFound", "Entry not found", commit.sha)
@@ -403,10 +330,8 @@ class HubServer:
     # Writing
 
     async def preupload(self, request: Request) -> Response:
-        import base64
-
         repo = self._writable(request)
-        present = repo.at(_param(request, "revision")).files
+        present = repo.at(param(request, "revision")).files
         answer = []
         for file in (await request.json())["files"]:
             lfs = goes_by_lfs(file["path"], base64.b64decode(file["sample"]), file["size"])
@@ -452,7 +377,7 @@ class HubServer:
 
     async def commit(self, request: Request) -> Response:
         repo, token = self._writable(request), self._token(request)
-        revision = _param(request, "revision")
+        revision = param(request, "revision")
         parent = repo.at(revision)
         header, *lines = [json.loads(line) for line in (await request.body()).splitlines() if line.strip()]
         value = header["value"]
@@ -473,75 +398,19 @@ class HubServer:
         return JSONResponse(answer | ({"pullRequestUrl": f"{url}/discussions/{pull}"} if pull else {}))
 
 
-def _param(request: Request, name: str, absent: str = "") -> str:
-    return unquote(request.path_params.get(name, absent))
-
-
-def _bearer(scope: Scope) -> str | None:
-    value = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-    return value.removeprefix("Bearer ") or None
-
-
-async def _drain(receive: Receive) -> None:
-    while (await receive()).get("more_body"):
-        pass
-
-
-def _refused(_: Request | None, refusal: Exception) -> Response:
-    assert isinstance(refusal, Refusal)
-    return JSONResponse({"error": refusal.message or refusal.code}, refusal.status, headers=refusal.headers)
-
-
-def _lfs(blob: Blob) -> dict[str, Any]:
-    return {"lfs": {"oid": blob.sha256, "sha256": blob.sha256, "size": blob.size, "pointerSize": 134}}
-
-
-def _info(repo: Repo, commit: Commit, card: dict[str, Any] | None = None, *, blobs: bool = False) -> dict[str, Any]:
-    siblings: list[dict[str, Any]] = []
-    for path, blob in commit.files.items():
-        sizes = {"size": blob.size, "blobId": blob.git_sha1, **(_lfs(blob) if blob.lfs else {})}
-        siblings.append({"rfilename": path, **(sizes if blobs else {})})
-    dates = {"lastModified": commit.date, "createdAt": commit.date}
-    counts = {"downloads": 0, "likes": 0, "tags": [], "disabled": False}
-    rights = {"private": repo.private, "gated": "manual" if repo.gated else False}
-    identity = {"_id": repo.id, "id": repo.id, "author": repo.namespace, "sha": commit.sha}
-    return {**identity, **dates, **counts, **rights, "cardData": card or {}, "siblings": siblings}
-
-
-def _entries(commit: Commit, folder: str, recursive: bool, expand: bool) -> list[dict[str, Any]]:
-    prefix = f"{folder}/" if folder else ""
-    last = {"id": commit.sha, "title": commit.title, "date": commit.date}
-    entries: dict[str, dict[str, Any]] = {}
-    for path, blob in sorted(commit.files.items()):
-        if not path.startswith(prefix):
-            continue
-        parts = path.removeprefix(prefix).split("/")
-        for depth in range(1, len(parts) if recursive else min(len(parts), 2)):
-            above = prefix + "/".join(parts[:depth])
-            oid = hashlib.sha1(above.encode()).hexdigest()
-            entries[above] = {"type": "directory", "path": above, "oid": oid, "size": 0}
-        if recursive or len(parts) == 1:
-            entries[path] = {"type": "file", "path": path, "oid": blob.git_sha1, "size": blob.size}
-            entries[path] |= _lfs(blob) if blob.lfs else {}
-    for entry in entries.values():
-        entry |= {"lastCommit": last, "securityFileStatus": None} if expand else {}
-    return list(entries.values())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="A Hugging Face Hub for tests, on this machine only.")
-    parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--root", type=Path, help="where blobs are kept (default: a new temporary folder)")
-    arguments = parser.parse_args()
+    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
+    port = parser.parse_args().port
     from tests.hub.fixtures import client_settings
 
     with tempfile.TemporaryDirectory(prefix="test-hub-") as scratch:
-        hub = HubServer(arguments.root or Path(scratch))
-        hub.endpoint = f"http://127.0.0.1:{arguments.port}"
-        home = str(Path(scratch) / "hf-home")
-        settings = client_settings(hub.endpoint, "hf_AliceWriteToken", home)
+        hub = HubServer(Path(scratch))
+        listener = socket.create_server(("127.0.0.1", port))  # before the print: who reads it may connect at once
+        hub.endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        settings = client_settings(hub.endpoint, "hf_AliceWriteToken", str(Path(scratch) / "hf-home"))
         print("\n".join(f"export {name}={value}" for name, value in settings.items()), flush=True)
-        uvicorn.run(hub, host="127.0.0.1", port=arguments.port, log_level="warning")
+        uvicorn.Server(uvicorn.Config(hub, log_level="warning")).run(sockets=[listener])
 
 
 if __name__ == "__main__":

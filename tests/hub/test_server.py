@@ -1,5 +1,9 @@
 """The test Hub against the real clients: what they may do, what they are refused, and outages."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from tests.hub.fixtures import RunningHub
@@ -8,13 +12,11 @@ pytestmark = pytest.mark.integration
 
 REFUSALS = """
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
     def refused(call, *args, **kwargs):
         try:
             call(*args, **kwargs)
-        except LocalEntryNotFoundError as error:
-            return type(error.__cause__).__name__
         except HfHubHTTPError as error:
             return type(error).__name__, error.response.status_code
         return None
@@ -173,3 +175,39 @@ def test_transformers_pushes_and_loads_a_private_model(hub: RunningHub) -> None:
         """)
     assert result == [True, "{{ messages }}"]
     assert hub.repo("alice/tiny").private
+
+
+def test_long_listings_come_in_pages_and_repos_change_and_go(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.hub.server.TREE_PAGE", 2)
+    hub.add_repo("model", "alice/m", {f"{i}.txt": "x" for i in range(6)})
+    hub.add_repo("dataset", "alice/d", {})
+    result = hub.run("""
+        from huggingface_hub import HfApi
+        api = HfApi()
+        api.delete_repo("alice/d", repo_type="dataset")
+        api.delete_repo("alice/d", repo_type="dataset", missing_ok=True)
+        paths = [entry.path for entry in api.list_repo_tree("alice/m")]
+        sizes = [entry.size for entry in api.get_paths_info("alice/m", ["3.txt", "none"])]
+        api.update_repo_settings("alice/m", private=True)
+        api.create_tag("alice/m", tag="v1")
+        api.delete_tag("alice/m", tag="v1")
+        result = paths, sizes, api.revision_exists("alice/m", "v1")
+        """)
+    assert result == [[".gitattributes", *(f"{i}.txt" for i in range(6))], [1], False]
+    assert hub.count("/tree/main") == 4
+    assert hub.repo("alice/m").private
+    assert not hub.has_repo("alice/d", kind="dataset")
+
+
+def test_standalone_server_prints_what_a_client_needs_to_export() -> None:
+    command = [sys.executable, "-m", "tests.hub.server", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            lines = [server.stdout.readline().strip().removeprefix("export ") for _ in range(7)]
+            env = os.environ | dict(line.split("=", 1) for line in lines)
+            code = "from huggingface_hub import HfApi; print(HfApi().create_repo('m'), HfApi().whoami()['name'])"
+            done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        finally:
+            server.terminate()
+    assert done.stdout.split() == [f"{env['HF_ENDPOINT']}/alice/m", "alice"]

@@ -73,7 +73,9 @@ class StopAt(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def train(folder: Path, *, stop_at: int | None = None, resume: Path | None = None, **config: Any) -> list[dict[str, Any]]:
+def train(
+    folder: Path, *, stop_at: int | None = None, resume: Path | None = None, **config: Any
+) -> list[dict[str, Any]]:
     tokenizer = tiny_tokenizer()
     rows = Dataset.from_list([conversation(i, 1 + i % 3, 9) for i in range(22)])  # the last batch is short
     tokens = trainable_rows(tokenize_rows(rows, tokenizer, max_length=128), over_length="truncate")
@@ -104,7 +106,7 @@ def train(folder: Path, *, stop_at: int | None = None, resume: Path | None = Non
         trainer.train(resume_from_checkpoint=resume and str(resume))
     except KeyboardInterrupt:
         return []
-    return trainer.state.log_history[:-1] + [{"train_loss": trainer.state.log_history[-1]["train_loss"]}]
+    return [*trainer.state.log_history[:-1], {"train_loss": trainer.state.log_history[-1]["train_loss"]}]
 
 
 @pytest.mark.parametrize("config", [{}, {"packing": True, "dataset_kwargs": None}], ids=["padded", "packed"])

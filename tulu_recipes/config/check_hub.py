@@ -29,7 +29,7 @@ def hub_model_id(recipe: Recipe) -> str:
 
 def _check_model(recipe: Recipe) -> Iterator[Problem]:
     name = recipe["model_name_or_path"]
-    if name and not is_local(name):
+    if name and not recipe["model_builder"] and not is_local(name):
         where = recipe.where("model_name_or_path")
         yield from hub.check_readable(name, repo_type="model", revision=recipe["model_revision"], where=where)
 
@@ -37,9 +37,7 @@ def _check_model(recipe: Recipe) -> Iterator[Problem]:
 def _check_data(recipe: Recipe) -> Iterator[Problem]:
     for key, revision in (("dataset_name", recipe["dataset_revision"]), ("eval_dataset_name", None)):
         if recipe[key] and not is_local(recipe[key]):
-            yield from hub.check_readable(
-                recipe[key], repo_type="dataset", revision=revision, where=recipe.where(key)
-            )
+            yield from hub.check_readable(recipe[key], repo_type="dataset", revision=revision, where=recipe.where(key))
 
 
 def _check_push(recipe: Recipe) -> Iterator[Problem]:

@@ -1,15 +1,16 @@
 """Checks of the training itself: loss, precision, packing, adapters, evaluation and saving."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tulu_recipes.config.recipe import Recipe
+from tulu_recipes.config.reduction_rules import REDUCTION_RULES, Rule
 from tulu_recipes.config.surroundings import Surroundings
 from tulu_recipes.config.values import nearest, show
 from tulu_recipes.errors import Problem
 
 # Problems that a recipe may go on in spite of, by naming them in `allow`.
-CONSENTS = ("microbatch-mean", "bf16-weights", "sum-optimizer")
+CONSENTS = ("microbatch-mean", "bf16-weights", "sum-optimizer", "eos-unsupervised", "double-bos")
 
 # Optimizers whose step grows with the gradient. Adam's relatives divide by the gradient's own size.
 _SCALE_BOUND_OPTIMIZERS = ("sgd", "lomo", "schedule_free_sgd")
@@ -39,39 +40,8 @@ def check_consents(recipe: Recipe, surroundings: Surroundings) -> Iterator[Probl
             )
 
 
-def check_token_average(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]:
-    if recipe["average_tokens_across_devices"]:
-        return
-    yield Problem(
-        "token-average",
-        recipe.where("average_tokens_across_devices"),
-        f"average_tokens_across_devices: false with loss_reduction: {recipe['loss_reduction']}: each process would "
-        "divide by its own tokens, and the gradient would depend on the number of processes.",
-        "remove average_tokens_across_devices.",
-    )
-
-
-def check_label_smoothing(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]:
-    reduction, smoothing = recipe["loss_reduction"], recipe["label_smoothing_factor"]
-    if smoothing > 0 and reduction != "token_mean":
-        yield Problem(
-            "loss-label-smoothing",
-            recipe.where("label_smoothing_factor"),
-            f"label_smoothing_factor: {show(smoothing)} with loss_reduction: {reduction}: the smoothed loss of "
-            "transformers is a token mean, so the reduction would be ignored.",
-            "remove label_smoothing_factor, or write  loss_reduction: token_mean",
-        )
-
-
-def check_loss_type(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]:
-    reduction = recipe["loss_reduction"]
-    if recipe["loss_type"] == "dft" and reduction in ("sequence_mean", "microbatch_mean"):
-        yield Problem(
-            "loss-type",
-            recipe.where("loss_type"),
-            f"loss_type: dft with loss_reduction: {reduction}: TRL's dft loss has its own token mean.",
-            "write  loss_type: nll,  or  loss_reduction: token_mean",
-        )
+def _as_check(rule: Rule) -> Callable[[Recipe, Surroundings], Iterator[Problem]]:
+    return lambda recipe, surroundings: rule(recipe.__getitem__, recipe.where)
 
 
 def check_microbatch_mean(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]:
@@ -328,9 +298,7 @@ def check_schedule(recipe: Recipe, surroundings: Surroundings) -> Iterator[Probl
 
 
 CHECKS = (
-    check_token_average,
-    check_label_smoothing,
-    check_loss_type,
+    *(_as_check(rule) for rule in REDUCTION_RULES),
     check_microbatch_mean,
     check_sum_optimizer,
     check_precision,

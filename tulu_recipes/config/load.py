@@ -60,8 +60,8 @@ def load_recipe(
     recipe = _resolve(draft, file.text, num_processes, environ)
     asking = ask_hub and speaks(environ)
     remote = hub_problems(recipe) if asking else []
-    reachable = asking and all(problem.slug != "hub-unreachable" for problem in remote)
-    read_text = hub.read_text if reachable else None
+    model_unreadable = recipe.where("model_name_or_path") in {problem.where for problem in remote}
+    read_text = hub.read_text if asking and not model_unreadable else None
     problems = draft.problems + check_recipe(recipe, read_text=read_text, environ=environ) + remote
     if problems:
         raise _refusal(draft.path, problems)

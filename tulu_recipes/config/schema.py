@@ -66,7 +66,7 @@ def _ours(
     name: str,
     kinds: str,
     default: Any,
-    help: str,
+    help: str,  # noqa: A002  # the dataclass field it fills
     group: str,
     *,
     choices: tuple[str, ...] = (),

@@ -206,7 +206,7 @@ def _pieces(text: str) -> Iterator[tuple[int, str]]:
 
 def _syntax_problem(path: str, text: str, error: Exception, line_offset: int) -> Problem:
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        said = str(error) if isinstance(error, yaml.YAMLError) else "brackets are nested too deeply"
+        said = str(error).splitlines()[0] if isinstance(error, yaml.YAMLError) else "brackets are nested too deeply"
         return Problem("yaml-syntax", where_line(path, line_offset + 1), f"Not YAML: {said}.", "rewrite the line.")
     # the scanner notices at the end of a broken entry; the context is where it began
     second_document = "another document" in (error.problem or "")

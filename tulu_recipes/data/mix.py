@@ -1,11 +1,11 @@
 """The smallest data mix: a YAML list of sources, each whole or by one amount, concatenated in order.
 
-    target: sft
-    seed: 42
-    sources:
-      - name: allenai/tulu-3-sft-mixture     # Hub id, file or folder
-        revision: main                       # optional, like config and split
-        rows: 1000                           # at most one of rows | fraction_of_source | repeat
+target: sft
+seed: 42
+sources:
+  - name: allenai/tulu-3-sft-mixture     # Hub id, file or folder
+    revision: main                       # optional, like config and split
+    rows: 1000                           # at most one of rows | fraction_of_source | repeat
 """
 
 from pathlib import Path
@@ -43,7 +43,9 @@ def load_mix(path: str | Path) -> dict[str, Any]:
 
 def _check_mix(mix: Any, where: str) -> list[Problem]:
     if not isinstance(mix, dict) or not isinstance(mix.get("sources"), list) or not mix["sources"]:
-        return [Problem("mix-unreadable", where, "The file has no list of `sources`.", "write `sources:` with a list.")]
+        return [
+            Problem("mix-unreadable", where, "The file has no list of `sources`.", "write `sources:` with a list.")
+        ]
     problems = [
         Problem("mix-key-unknown", where, f"`{key}` is no key of a mix.", f"use {', '.join(sorted(MIX_KEYS))}.")
         for key in mix.keys() - MIX_KEYS

@@ -70,6 +70,11 @@ def has_odd_order(messages: list[dict[str, str]]) -> bool:
 def _kind(value: Any) -> str:
     if value is None:
         return "nothing"
-    return {str: "text", list: "a list", dict: "an object", bool: "true/false", int: "a number", float: "a number"}.get(
-        type(value), type(value).__name__
-    )
+    return {
+        str: "text",
+        list: "a list",
+        dict: "an object",
+        bool: "true/false",
+        int: "a number",
+        float: "a number",
+    }.get(type(value), type(value).__name__)

@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from tulu_recipes.data.rows import has_odd_order, row_fault
-from tulu_recipes.data.template import ends_with_eos, supervised_spans
+from tulu_recipes.data.template import encode_chat, ends_with_eos, supervised_spans
 
 FEATURES = Features(
     {
@@ -111,11 +111,11 @@ def tokenize_row(
 def _encode(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Token ids, and 1 where the assistant wrote the token."""
     if row.get("messages") is not None:
-        return _encode_messages(row["messages"], tokenizer)
+        return encode_chat(tokenizer, row["messages"])
     prompt, completion = row["prompt"], row["completion"]
     if isinstance(prompt, list):
-        ids, mask = _encode_messages(prompt + completion, tokenizer)
-        start = _common_prefix(_encode_messages(prompt, tokenizer)[0], ids)
+        ids, mask = encode_chat(tokenizer, prompt + completion)
+        start = _common_prefix(encode_chat(tokenizer, prompt)[0], ids)
         return ids, [0] * start + mask[start:]
     # Plain text, as in TRL: no template, EOS appended. The boundary is where prompt and whole diverge, because
     # tokens may merge across it.
@@ -125,15 +125,10 @@ def _encode(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> tuple
     return ids, [0] * start + [1] * (len(ids) - start)
 
 
-def _encode_messages(messages: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    encoded = tokenizer.apply_chat_template(
-        messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-    )
-    return list(encoded["input_ids"]), list(encoded["assistant_masks"])
-
-
 def _common_prefix(first: list[int], second: list[int]) -> int:
-    return next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
+    return next(
+        (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )
 
 
 def trainable_rows(tokenized: Dataset, *, over_length: str) -> Dataset:

@@ -5,6 +5,7 @@ token is left out of the loss (the model never learns to stop), or when padding 
 """
 
 from pathlib import Path
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -68,7 +69,23 @@ def read_template(name: str, *, trust_remote_code: bool = False) -> str | None:
         return TULU_TEMPLATE.read_text(encoding="utf-8")
     if Path(name).is_file():
         return Path(name).read_text(encoding="utf-8")
-    return AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code).chat_template
+    template: str | None = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code).chat_template
+    return template
+
+
+def encode_chat(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, add_generation_prompt: bool = False
+) -> tuple[list[int], list[int]]:
+    """Token ids of a conversation, and 1 where the assistant wrote the token (its EOS included)."""
+    encoded: Any = tokenizer.apply_chat_template(
+        messages,
+        tokenize=True,
+        return_dict=True,
+        return_assistant_tokens_mask=not add_generation_prompt,
+        add_generation_prompt=add_generation_prompt,
+    )
+    ids = list(encoded["input_ids"])
+    return ids, [0] * len(ids) if add_generation_prompt else list(encoded["assistant_masks"])
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> list[Problem]:
@@ -114,9 +131,7 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, name: str) -> list[Probl
             )
         ]
     try:
-        encoded = tokenizer.apply_chat_template(
-            PROBE, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-        )
+        ids, mask = encode_chat(tokenizer, PROBE)
     except TemplateError as error:
         return [
             Problem(
@@ -126,18 +141,17 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, name: str) -> list[Probl
                 "mend the template, or write  chat_template: tulu.",
             )
         ]
-    spans = supervised_spans(encoded["assistant_masks"])
+    spans = supervised_spans(mask)
     if len(spans) != 2:
         return [
             Problem(
-                "template-no-generation-markers",
+                "template-without-generation",
                 name,
                 f"The chat template marks {len(spans)} assistant turns of a conversation that has 2: without "
                 "{% generation %} markers the labels cannot cover exactly what the assistant wrote.",
-                "write  chat_template: tulu, or put {% generation %} … {% endgeneration %} around each assistant turn.",
+                "write  chat_template: tulu, or put {% generation %} … {% endgeneration %} around assistant turns.",
             )
         ]
-    ids = encoded["input_ids"]
     if tokenizer.eos_token_id is not None and not all(ends_with_eos(ids, span, tokenizer) for span in spans):
         return [
             Problem(
@@ -163,6 +177,6 @@ def ends_with_eos(ids: list[int], span: tuple[int, int], tokenizer: PreTrainedTo
     for position in range(span[1] - 1, span[0] - 1, -1):
         if ids[position] == tokenizer.eos_token_id:
             return True
-        if tokenizer.decode([ids[position]]).strip():
+        if str(tokenizer.decode([ids[position]])).strip():
             return False
     return False

@@ -1,7 +1,7 @@
 """The whole pipeline on this machine, as far as it exists: run it, then say whether it learned.
 
-    python -m tulu_recipes.demo              bundled rows, a model of under a million parameters, about 2 minutes
-    python -m tulu_recipes.demo --smollm2    SmolLM2-135M and real conversations, about 15 minutes
+    python -m tulu_recipes.demo              bundled rows, a model of under a million parameters, about 1 minute
+    python -m tulu_recipes.demo --smollm2    SmolLM2-135M and real conversations, up to 15 minutes
 
 Every stage is the public command a user would type. An interrupted demo goes on where it stopped; a finished one
 is set aside under a numbered name, and a new one begins.
@@ -48,7 +48,7 @@ class Stage:
 
 # Later stages join these lists in pipeline order.
 TINY = [Stage("tulu_recipes.sft", Path("recipes/tiny/sft.yaml"), min_exact_match=0.5)]
-SMOLLM2 = [Stage("tulu_recipes.sft", Path("recipes/smollm2/sft.yaml"), min_loss_drop=0.2)]
+SMOLLM2 = [Stage("tulu_recipes.sft", Path("recipes/smollm2/sft.yaml"), min_loss_drop=0.5)]
 PREPARE_SMOLLM2 = [sys.executable, "-m", "tulu_recipes.demo.smollm2", "runs/smollm2-base", "runs/smollm2-data"]
 
 
@@ -121,6 +121,9 @@ def main(argv: list[str] | None = None) -> int:
     except TuluError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        _say("\nInterrupted. The same command goes on where this one stopped.")
+        return 130
     _say("\nDone.\n" + "\n".join(reports))
     return 0
 

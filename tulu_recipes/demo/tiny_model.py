@@ -84,7 +84,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = LlamaForCausalLM(config).float()
+    model: LlamaForCausalLM = LlamaForCausalLM(config).float()
     # torch's normal_ rounds differently on other CPU kinds; raw integers and one product do not.
     stream = np.random.PCG64(SEED)
     bound = np.float32(math.sqrt(3) * INITIALIZER_RANGE)

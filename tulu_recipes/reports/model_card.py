@@ -8,6 +8,7 @@ import yaml
 from tulu_recipes import hub
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.data.audit import Audit
+from tulu_recipes.hub_problems import RepoType
 from tulu_recipes.reports.run_report import audit_rows_markdown
 from tulu_recipes.run import package_versions, read_json, read_metrics, write_text
 
@@ -69,8 +70,8 @@ def _body(folder: Path, recipe: Recipe, record: dict[str, Any], name: str) -> st
             "",
             "## How to train it again",
             "",
-            "Save the recipe below as `recipe.yaml` and run `accelerate launch -m tulu_recipes.sft recipe.yaml` on "
-            f"{record['num_processes']} process(es), at commit `{record['git_commit'] or 'unknown'}`.",
+            "Save the recipe below as `recipe.yaml` and run `accelerate launch -m tulu_recipes.sft recipe.yaml`.",
+            f"This run: {record['num_processes']} process(es), commit `{record['git_commit'] or 'unknown'}`.",
             "",
             "```yaml",
             resolved.rstrip(),
@@ -120,12 +121,13 @@ def _results(record: dict[str, Any]) -> list[str]:
 
 
 def _licence(recipe: Recipe) -> str:
+    sources: tuple[tuple[RepoType, str | None, str | None], ...] = (
+        ("model", recipe["model_name_or_path"], recipe["model_revision"]),
+        ("dataset", recipe["dataset_name"], recipe["dataset_revision"]),
+    )
     licences = [
         f"{kind} `{name}`: {hub.licence_of(name, repo_type=kind, revision=revision) or 'not stated'}"
-        for kind, name, revision in (
-            ("model", recipe["model_name_or_path"], recipe["model_revision"]),
-            ("dataset", recipe["dataset_name"], recipe["dataset_revision"]),
-        )
+        for kind, name, revision in sources
         if name and not Path(name).exists()
     ]
     if not licences:

@@ -34,7 +34,13 @@ def _render(folder: Path, record: dict[str, Any], metrics: list[dict[str, Any]],
     if (folder / "audit.json").is_file():
         lines += ["## Supervision", "", *audit_rows_markdown(read_json(folder / "audit.json")), ""]
     if samples:
-        lines += ["## Samples", "", render_samples(samples[:SHOWN_SAMPLES]), "All of them: [samples.md](samples.md)", ""]
+        lines += [
+            "## Samples",
+            "",
+            render_samples(samples[:SHOWN_SAMPLES]),
+            "All of them: [samples.md](samples.md)",
+            "",
+        ]
     lines += ["## Recipe", "", "```yaml", (folder / "recipe.resolved.yaml").read_text(encoding="utf-8"), "```", ""]
     return "\n".join(lines)
 
@@ -50,7 +56,16 @@ def _first_and_last(metrics: list[dict[str, Any]]) -> list[str]:
 
 def audit_rows_markdown(audit: dict[str, Any]) -> list[str]:
     """The audit table as Markdown, sources first, total last."""
-    columns = ["rows", "trained_rows", "tokens", "supervised_tokens", "rows_cut", "answers_cut", "unsupervised", "broken"]
+    columns = [
+        "rows",
+        "trained_rows",
+        "tokens",
+        "supervised_tokens",
+        "rows_cut",
+        "answers_cut",
+        "unsupervised",
+        "broken",
+    ]
     lines = ["| source | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for name, counts in [*audit["sources"].items(), ("total", audit["total"])]:
         lines.append(f"| {name} | " + " | ".join(f"{counts[column]:,}" for column in columns) + " |")

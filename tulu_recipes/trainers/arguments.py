@@ -48,7 +48,14 @@ def sft_arguments(recipe: Recipe) -> SFTConfig:
     values.setdefault("project", "tulu_recipes")
     values.setdefault("run_name", Path(recipe["output_dir"]).name)
     if values["push_to_hub"] is False:
-        for key in ("hub_model_id", "hub_strategy", "hub_token", "hub_private_repo", "hub_always_push", "hub_revision"):
+        for key in (
+            "hub_model_id",
+            "hub_strategy",
+            "hub_token",
+            "hub_private_repo",
+            "hub_always_push",
+            "hub_revision",
+        ):
             values.pop(key, None)
     return SFTConfig(**values)
 
@@ -59,11 +66,13 @@ def model_config(recipe: Recipe) -> ModelConfig:
 
 def adapter_config(recipe: Recipe) -> PeftConfig | None:
     """LoRA through TRL's keys (`use_peft`, `lora_r`, …), or None."""
-    return get_peft_config(model_config(recipe))
+    config: PeftConfig | None = get_peft_config(model_config(recipe))
+    return config
 
 
 def quantization_config(recipe: Recipe) -> BitsAndBytesConfig | None:
-    return get_quantization_config(model_config(recipe))
+    config: BitsAndBytesConfig | None = get_quantization_config(model_config(recipe))
+    return config
 
 
 def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -86,8 +95,10 @@ def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrained
     }
     if PartialState().num_processes > 1 and kwargs["quantization_config"] is None:
         kwargs["device_map"] = None  # each process holds its own copy or shard
-    model = create_model_from_path(recipe["model_name_or_path"], **{k: v for k, v in kwargs.items() if v is not None})
-    rows = model.get_input_embeddings().num_embeddings
+    kwargs = {key: value for key, value in kwargs.items() if value is not None}
+    model: PreTrainedModel = create_model_from_path(recipe["model_name_or_path"], **kwargs)
+    embeddings: Any = model.get_input_embeddings()
+    rows: int = embeddings.num_embeddings  # not its weight's shape, which ZeRO-3 empties
     if len(tokenizer) > rows:
         if recipe["use_peft"]:
             raise DataError(

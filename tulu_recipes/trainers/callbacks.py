@@ -89,7 +89,7 @@ class ProgressCallback(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """Ctrl-C or SIGTERM (a cluster's time limit): finish the step, save a checkpoint, stop. A second one stops at once.
+    """Ctrl-C or SIGTERM (a cluster's time limit): finish the step, save a checkpoint, stop. A second stops at once.
 
     The ranks agree after every step, since a signal may reach them at different steps and the save is collective.
     """

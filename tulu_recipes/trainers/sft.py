@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-import trl
 from transformers import TrainerCallback
+from trl import SFTConfig as _TrlSFTConfig
+from trl import SFTTrainer as _TrlSFTTrainer
 
 from tulu_recipes.algorithms.reductions import (
     BatchCounts,
@@ -21,14 +22,15 @@ from tulu_recipes.algorithms.reductions import (
     sum_by_sequence,
     token_weights,
 )
+from tulu_recipes.config.reduction_rules import REDUCTION_RULES
 from tulu_recipes.errors import Problem, RecipeError, TrainingError
 
 
 @dataclass
-class SFTConfig(trl.SFTConfig):
+class SFTConfig(_TrlSFTConfig):  # trl is untyped
     """TRL's SFTConfig and one key.
 
-    loss_reduction: sum | token_mean | sequence_mean | microbatch_mean, see `algorithms.reductions`; TRL's is token_mean.
+    loss_reduction: sum | token_mean | sequence_mean | microbatch_mean, see `algorithms.reductions`; TRL's: token_mean.
     """
 
     loss_reduction: str = field(
@@ -41,53 +43,18 @@ class SFTConfig(trl.SFTConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        problems = []
+        problems = [problem for rule in REDUCTION_RULES for problem in rule(lambda key: getattr(self, key), str)]
         if self.loss_reduction not in get_args(Reduction):
             problems.append(
                 Problem(
-                    "reduction-unknown",
-                    "SFTConfig.loss_reduction",
+                    "unknown-choice",
+                    "loss_reduction",
                     f"{self.loss_reduction!r} is no reduction.",
                     f"use one of {', '.join(get_args(Reduction))}.",
                 )
             )
-        if self.loss_reduction != "token_mean":
-            problems += self._reduction_problems()
         if problems:
             raise RecipeError(problems)
-
-    def _reduction_problems(self) -> list[Problem]:
-        where = f"loss_reduction: {self.loss_reduction}"
-        problems = []
-        if not self.average_tokens_across_devices:
-            problems.append(
-                Problem(
-                    "reduction-per-device",
-                    where,
-                    "average_tokens_across_devices: false makes each device divide by its own tokens, so the gradient "
-                    "would depend on the number of devices.",
-                    "drop average_tokens_across_devices.",
-                )
-            )
-        if self.label_smoothing_factor > 0:
-            problems.append(
-                Problem(
-                    "reduction-label-smoothing",
-                    where,
-                    "TRL computes the smoothed loss as a mean over tokens only.",
-                    "set label_smoothing_factor: 0, or loss_reduction: token_mean.",
-                )
-            )
-        if self.loss_type == "dft" and self.loss_reduction in ("sequence_mean", "microbatch_mean"):
-            problems.append(
-                Problem(
-                    "reduction-dft",
-                    where,
-                    "loss_type: dft already weighs each token by its probability.",
-                    "use loss_reduction: sum or token_mean, or loss_type: nll.",
-                )
-            )
-        return problems
 
 
 @dataclass
@@ -107,7 +74,7 @@ class Progress:
     metrics: dict[str, list[float]] = field(default_factory=dict)
 
 
-class SFTTrainer(trl.SFTTrainer):
+class SFTTrainer(_TrlSFTTrainer):  # trl is untyped
     """TRL's SFTTrainer over a global batch of N sequences with M supervised tokens.
 
     sum              (1/N) * sum of token losses
@@ -201,11 +168,12 @@ class SFTTrainer(trl.SFTTrainer):
         return forward
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
         if self.reduction == "token_mean":
             return loss
         # What is logged: this micro-batch's part of the step's mean token loss, scaled as TRL scales a loss
-        return self._token_loss / max(self._counts.num_tokens, 1) * self.accelerator.num_processes
+        logged: torch.Tensor = self._token_loss / max(self._counts.num_tokens, 1) * self.accelerator.num_processes
+        return logged
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
         """transformers averages the means of batches; `eval_loss` here is the mean over supervised tokens, in nats."""
@@ -229,7 +197,9 @@ class SFTTrainer(trl.SFTTrainer):
         step = self.state.global_step + 1
         path = Path(self.args.output_dir) / f"not-finite-step-{step}-rank-{self.args.process_index}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save([{key: torch.as_tensor(value).cpu() for key, value in batch.items()} for batch in self._window], path)
+        torch.save(
+            [{key: torch.as_tensor(value).cpu() for key, value in batch.items()} for batch in self._window], path
+        )
         raise TrainingError(
             Problem(
                 "not-finite",

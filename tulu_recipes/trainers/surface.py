@@ -166,7 +166,7 @@ def main(argv: list[str]) -> int:
     diff = difflib.unified_diff(
         recorded.splitlines(), installed.splitlines(), "recorded", "installed", lineterm="", n=0
     )
-    print("\n".join(diff) or "The record equals the installed surface.")
+    sys.stdout.write("\n".join([*diff, ""]) if diff else "The record equals the installed surface.\n")
     if "--write" in argv:
         RECORD.write_text(installed, encoding="utf-8")
         return 0

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer
-from transformers.integrations import unset_hf_deepspeed_config
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from tulu_recipes.errors import Problem, TrainingError
 
@@ -24,12 +24,11 @@ def _logits(model: torch.nn.Module, input_ids: Sequence[int], device: torch.devi
     ids = torch.tensor([list(input_ids[:PROBE_TOKENS])], device=device)
     model.eval()
     with torch.no_grad():
-        return model(input_ids=ids, use_cache=False).logits.float().cpu()
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
+        return logits.float().cpu()
 
 
-def check_saved(
-    folder: Path, trained: torch.Tensor, input_ids: Sequence[int], *, exact: bool, **load: Any
-) -> float:
+def check_saved(folder: Path, trained: torch.Tensor, input_ids: Sequence[int], *, exact: bool, **load: Any) -> float:
     """Load `folder` on the CPU, where it fits beside the training state, and compare logits with the trained model.
 
     Args:
@@ -41,14 +40,17 @@ def check_saved(
     Raises:
         TrainingError: the folder cannot be loaded, lacks weights, or computes something else.
     """
-    unset_hf_deepspeed_config()  # else the copy is sharded over ranks that do not take part
+    # else the copy is sharded over ranks that do not take part
+    unset_hf_deepspeed_config()
     adapter = (folder / "adapter_config.json").is_file()
     dtype = torch.float32 if adapter else AutoConfig.from_pretrained(folder).dtype
+    info: dict[str, Any] = {}
     try:
         if adapter:
-            model, info = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype, **load), {}
+            model: Any = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype, **load)
         else:
-            model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True, **load)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True, **load)
+            model, info = loaded
     except (OSError, RuntimeError, ValueError) as error:
         raise TrainingError(_broken(folder, f"cannot be loaded: {error}")) from error
     missing = sorted(info.get("missing_keys", []))

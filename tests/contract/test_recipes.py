@@ -1,0 +1,222 @@
+"""What every shipped YAML promises: it loads as what it is, says where it comes from, and leaves nothing unsaid."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+
+from tulu_recipes.config.load import load_recipe
+from tulu_recipes.config.schema import keys_for
+from tulu_recipes.data.mix import load_mix
+
+ROOT = Path(__file__).parents[2]
+
+# A new file is counted here by hand, so that one that no test would find is noticed.
+NUM_STAGE_RECIPES = 5
+NUM_MACHINES = 5
+NUM_MIXES = 1
+
+MACHINES = sorted(ROOT.glob("recipes/machines/*.yaml"))
+RECIPES = sorted(set(ROOT.glob("recipes/**/*.y*ml")) - set(MACHINES))
+MIXES = sorted(ROOT.glob("data_mixes/**/*.y*ml"))
+TULU3 = [path for path in RECIPES if path.is_relative_to(ROOT / "recipes/tulu3")]
+
+# Rows that come out of a package when the recipe's command is run, and what stands in for them here.
+MADE_AT_RUN_TIME = {
+    "recipes/smollm2/sft.yaml": [
+        "--dataset_name=data_mixes/tiny/sft.jsonl",
+        "--eval_dataset_name=data_mixes/tiny/sft_heldout.jsonl",
+    ]
+}
+
+HEADER = ("Version", "Status", "Needs", "Run", "Try first", "Sources", "Deviates", "Next")
+STATUS = r"unproven|smoke|reproduced \S+|retired .+"
+
+# From the paper's tables 11 and 34 and the launch-day commands.
+# Where 405B has None, nothing was published.
+PUBLISHED = {
+    #                                  8B                          70B                          405B
+    "model_name_or_path": ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B", "meta-llama/Llama-3.1-405B"),
+    "learning_rate": (0.000005, 0.000002, 0.000002),
+    "lr_scheduler_type": ("linear", "linear", "linear"),
+    "warmup_steps": (0.03, 0.03, 0.03),
+    "global_batch_size": (128, 128, 256),
+    "max_length": (4096, 4096, 4096),
+    "num_train_epochs": (2, 2, 2),
+    "weight_decay": (0, 0, None),
+    "loss_reduction": ("sum", "sum", None),
+    "seed": (123, 456, None),
+    "adam_beta1": (0.9, 0.9, None),
+    "adam_beta2": (0.999, 0.999, None),
+    "adam_epsilon": (0.00000001, 0.00000001, None),
+    "max_grad_norm": (1, 1, None),
+}
+SIZES = ("8b", "70b", "405b")
+
+# Science keys that a Tülu 3 recipe may leave at TRL's default, and why they change nothing there.
+WITHOUT_EFFECT = {
+    "use_peft is false": """
+        lora_r lora_alpha lora_dropout lora_target_modules lora_target_parameters lora_modules_to_save use_rslora
+        use_dora load_in_8bit load_in_4bit bnb_4bit_quant_type use_bnb_nested_quant bnb_4bit_quant_storage
+    """,
+    "packing is false": "packing_strategy",
+    "the mix names the data": "dataset_name dataset_config dataset_revision dataset_train_split",
+    "the base model is on the Hub": "model_builder model_init_kwargs",
+    "num_train_epochs counts": "max_steps",
+    "linear and AdamW take none": "lr_scheduler_kwargs optim_args optim_target_modules",
+    "bf16 is true": "fp16 tf32",
+    "off": "neftune_noise_alpha torch_compile torch_compile_backend torch_compile_mode liger_kernel_config",
+    "off, rows are shuffled by the sampler": "shuffle_dataset",
+    "null: the order of rows follows seed": "data_seed",
+    "no best model is picked": "load_best_model_at_end metric_for_best_model greater_is_better",
+    "Llama is dense": "router_aux_loss_coef",
+    "rows are not grouped by length": "length_column_name",
+    "padding is masked, and one row a device has none": "pad_to_multiple_of",
+    "rows arrive in order anyway, or bits of the same arithmetic": "dataloader_in_order full_determinism",
+}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_every_shipped_yaml_is_counted():
+    assert (len(RECIPES), len(MACHINES), len(MIXES)) == (NUM_STAGE_RECIPES, NUM_MACHINES, NUM_MIXES), (
+        "a YAML was added or removed: count it here, by hand"
+    )
+
+
+def load(path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)  # paths in recipes are relative to the repository
+    return load_recipe([name(path), *MADE_AT_RUN_TIME.get(name(path), [])], stage_of(path), num_processes=1)
+
+
+def stage_of(path: Path) -> str:
+    """sft.yaml and sft-lora.yaml are of stage sft."""
+    return path.stem.split("-")[0]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name)
+def test_recipe_loads_as_its_stage(path, monkeypatch):
+    recipe = load(path, monkeypatch)
+    assert recipe.stage == stage_of(path)
+    assert recipe["global_batch_size"], "the batch is stated, not left to the machine"
+
+
+@pytest.mark.parametrize("path", MIXES, ids=name)
+def test_mix_loads(path):
+    assert load_mix(path)["sources"]
+
+
+@pytest.mark.parametrize("path", MACHINES, ids=name)
+def test_machine_loads_with_accelerates_own_loader_and_holds_no_science(path):
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "no", "precision is the recipe's"
+    assert config.num_machines == 1
+    assert config.num_processes == (1 if path.stem == "cpu" else 8)
+    kind = {"cpu": "NO", "ddp": "MULTI_GPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}[path.stem]
+    assert config.distributed_type == kind
+    # gradient_clipping here would override max_grad_norm, gradient_accumulation_steps the solved batch
+    science = {"gradient_clipping", "gradient_accumulation_steps", "deepspeed_config_file"}
+    assert not science & (config.deepspeed_config.keys() | config.fsdp_config.keys())
+
+
+def test_sharded_machines_save_a_whole_model():
+    zero3 = load_config_from_file(str(ROOT / "recipes/machines/zero3.yaml")).deepspeed_config
+    assert (zero3["zero_stage"], zero3["zero3_save_16bit_model"]) == (3, True)
+    assert load_config_from_file(str(ROOT / "recipes/machines/zero2.yaml")).deepspeed_config["zero_stage"] == 2
+    fsdp = load_config_from_file(str(ROOT / "recipes/machines/fsdp2.yaml")).fsdp_config
+    assert (fsdp["fsdp_version"], fsdp["fsdp_state_dict_type"]) == (2, "FULL_STATE_DICT")
+
+
+def header_of(path: Path) -> dict[str, str]:
+    """The comment block at the top: field -> text, continued lines joined."""
+    fields: dict[str, str] = {}
+    last = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        match = re.match(r"# ([A-Z][a-z]+(?: first)?) {2,}(\S.*)", line)
+        if match:
+            last = match[1]
+            fields[last] = match[2]
+        elif last:
+            fields[last] += " " + line.lstrip("# ")
+    return fields
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name)
+def test_header_says_what_a_reader_needs(path):
+    header = header_of(path)
+    assert [field for field in HEADER if field not in header] == []
+    assert re.match(r"\d+\b", header["Version"])
+    assert re.match(STATUS, header["Status"])
+    assert name(path) in header["Run"], "the command runs this very file"
+    for command in (header["Run"], header["Try first"]):
+        for file in re.findall(r"\brecipes/\S+", command):
+            if "tiny" not in file:
+                assert (ROOT / file).is_file(), f"{file} does not exist"
+
+
+def source_tags() -> set[str]:
+    """Tags of docs/sources.md: the first cell of each row of its tables."""
+    text = (ROOT / "docs/sources.md").read_text(encoding="utf-8")
+    return set(re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE))
+
+
+def tags_in(comment: str) -> list[str]:
+    return re.findall(r"\[([A-Za-z]\w*)(?::[^\]]+)?\]", comment)
+
+
+@pytest.mark.parametrize("path", TULU3, ids=name)
+def test_every_key_that_can_change_the_weights_names_its_source(path):
+    science = {key.name for key in keys_for(stage_of(path)).values() if key.changes_weights}
+    untagged = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"(\w+):", line)
+        if match and match[1] in science:
+            _, _, comment = line.partition(" #")
+            if not set(tags_in(comment)) & source_tags():
+                untagged.append(line)
+    assert untagged == []
+
+
+@pytest.mark.parametrize("path", [*TULU3, ROOT / "data_mixes/tulu3-sft-published.yaml"], ids=name)
+def test_every_source_tag_is_explained(path):
+    comments = " ".join(line.partition("#")[2] for line in path.read_text(encoding="utf-8").splitlines())
+    assert sorted(set(tags_in(comments)) - source_tags()) == []
+
+
+@pytest.mark.parametrize("path", TULU3, ids=name)
+def test_every_key_that_can_change_the_weights_is_written_out(path, monkeypatch):
+    recipe = load(path, monkeypatch)
+    left_out = set(recipe.science()) - set(recipe.given)
+    without_effect = {key for keys in WITHOUT_EFFECT.values() for key in keys.split()}
+    assert sorted(left_out - without_effect) == []
+
+
+@pytest.mark.parametrize("key", PUBLISHED)
+@pytest.mark.parametrize("size", SIZES)
+def test_number_is_the_published_one(key, size, monkeypatch):
+    path = ROOT / f"recipes/tulu3/{size}/sft.yaml"
+    published = PUBLISHED[key][SIZES.index(size)]
+    recipe = load(path, monkeypatch)
+    if published is not None:
+        assert recipe[key] == published
+        return
+    line = next(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(f"{key}:"))
+    assert "[own] not published" in line or "[own] not stated" in line, f"{key} is a choice and has to say so"
+
+
+@pytest.mark.parametrize(("size", "processes", "accumulation"), [("8b", 64, 2), ("70b", 64, 2), ("405b", 256, 1)])
+def test_published_machine_gives_the_published_division(size, processes, accumulation, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    batch = load_recipe([f"recipes/tulu3/{size}/sft.yaml"], "sft", num_processes=processes).batch
+    assert (batch.per_device_train_batch_size, batch.gradient_accumulation_steps) == (1, accumulation)
+
+
+def test_yaml_files_are_plain_yaml():
+    for path in [*RECIPES, *MACHINES, *MIXES]:
+        assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict), name(path)

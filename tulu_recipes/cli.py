@@ -1,0 +1,26 @@
+"""One console script for all commands: tulu-recipes COMMAND …, the same as python -m tulu_recipes.COMMAND …"""
+
+import runpy
+import sys
+
+COMMANDS = {
+    "plan": "every problem of a recipe at once; or its steps, tokens, memory and hours",
+    "sft": "supervised fine-tuning; under several processes: accelerate launch -m tulu_recipes.sft",
+    "report": "write a run's report again from its folder",
+    "demo": "the pipeline on this machine, with bundled rows and a tiny model",
+}
+
+
+def main() -> None:
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        asked_for_help = sys.argv[1:2] in (["-h"], ["--help"])
+        lines = [f"  {name:<8} {text}" for name, text in COMMANDS.items()]
+        usage = "\n".join(["usage: tulu-recipes COMMAND ... ; tulu-recipes COMMAND --help", "", *lines, ""])
+        (sys.stdout if asked_for_help else sys.stderr).write(usage)
+        sys.exit(0 if asked_for_help else 2)
+    command = sys.argv.pop(1)
+    runpy.run_module(f"tulu_recipes.{command}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

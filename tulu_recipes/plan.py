@@ -1,0 +1,284 @@
+"""Every problem of a recipe, or what it would take: steps, tokens, memory for each GPU, hours.
+
+    python -m tulu_recipes.plan recipes/tulu3/8b/sft.yaml --machine recipes/machines/zero3.yaml --gpu H100
+    python -m tulu_recipes.plan recipes/tiny/sft.yaml --num_processes 2 --learning_rate 1e-3
+
+Nothing is written or trained. Formulas: docs/plan.md.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from tulu_recipes import hub
+from tulu_recipes.config.activations import Lora
+from tulu_recipes.config.cost import (
+    GPUS,
+    PACKED_MFU,
+    UNPACKED_MFU,
+    Gpu,
+    estimate_cost,
+    find_gpu,
+    num_optimizer_steps,
+    training_flops_per_token,
+)
+from tulu_recipes.config.entry import run_cli
+from tulu_recipes.config.load import load_recipe
+from tulu_recipes.config.memory import MemoryEstimate, MixedPrecision, Sharding, estimate_memory
+from tulu_recipes.config.model_files import files_of_model
+from tulu_recipes.config.model_shape import ModelShape
+from tulu_recipes.config.recipe import Recipe
+from tulu_recipes.config.schema import OUR_KEYS
+from tulu_recipes.config.surroundings import Surroundings, is_local
+from tulu_recipes.errors import Problem, RecipeError
+
+GIB = 2**30
+LEVELS: tuple[Sharding, ...] = ("ddp", "zero2", "zero3", "fsdp2")
+SHOWN_GPUS = ("H100", "A100", "L40S", "RTX-4090")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """num_processes: one a GPU. sharding: None when no machine is named, then every level is shown."""
+
+    num_processes: int
+    sharding: Sharding | None
+    environ: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows and tokens of one epoch. exact: counted by the audit, not stated by the user."""
+
+    rows: int
+    tokens: int
+    supervised_tokens: int | None
+    exact: bool
+
+
+def main(argv: list[str]) -> int:
+    options, rest = _parser().parse_known_args(argv)
+    machine = read_machine(options.machine, options.num_processes)
+    gpus = [find_gpu(name) for name in options.gpu or SHOWN_GPUS]
+    recipe = load_recipe(
+        [options.recipe, *rest],
+        stage_of(options.recipe),
+        num_processes=machine.num_processes,
+        environ=machine.environ,
+        ask_hub=True,
+    )
+    rows = _count_rows(recipe, options)
+    shape = _model_shape(recipe)
+    console = Console(width=max(Console().width, 100), highlight=False)
+    _print_recipe(console, recipe, machine, rows)
+    if shape is None:
+        console.print("\nMemory and hours: unknown until the model is built, by the first run of this recipe.")
+        return 0
+    _print_memory(console, recipe, shape, machine)
+    _print_cost(console, recipe, shape, machine, rows, gpus, options)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tulu_recipes.plan",
+        description="Every problem of a recipe at once; or its steps, tokens, memory and hours. Nothing is written.",
+        epilog="Any key of the recipe may follow as --key value. Formulas: docs/plan.md",
+    )
+    parser.add_argument("recipe", metavar="RECIPE.yaml")
+    parser.add_argument("--num_processes", type=int, help="GPUs to divide the batch over [the machine's, else 1]")
+    parser.add_argument("--machine", metavar="YAML", help="accelerate configuration, e.g. recipes/machines/zero3.yaml")
+    parser.add_argument("--gpu", action="append", metavar="NAME", help=f"price hours for it; of {', '.join(GPUS)}")
+    parser.add_argument("--price_per_hour", type=float, metavar="X", help="of one GPU, in your currency")
+    parser.add_argument("--mfu", type=float, help="share of the GPU's peak that is reached, 0-1 [docs/plan.md]")
+    parser.add_argument("--rows", type=int, help="rows of an epoch, where the data is not at hand")
+    parser.add_argument("--tokens_per_row", type=float, help="mean tokens of a row, where the data is not at hand")
+    return parser
+
+
+def stage_of(path: str) -> str:
+    """The stage a recipe file is for, which its name says: <stage>.yaml or <stage>-<variant>.yaml."""
+    stage = Path(path).stem.split("-")[0]
+    return stage if stage in OUR_KEYS else "sft"
+
+
+def read_machine(path: str | None, num_processes: int | None) -> Machine:
+    """What an accelerate configuration says about processes and sharding.
+
+    Raises:
+        RecipeError: the file is no accelerate configuration.
+    """
+    if path is None:
+        return Machine(num_processes or 1, None if (num_processes or 1) > 1 else "none", os.environ)
+    try:
+        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        kind, processes = config["distributed_type"], int(config["num_processes"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+        raise RecipeError(
+            Problem(
+                "machine-unreadable",
+                f"--machine {path}",
+                f"It is no accelerate configuration ({type(error).__name__}: {error}).",
+                "name one of recipes/machines/*.yaml, or a file that `accelerate config` wrote.",
+            )
+        ) from error
+    sharding: Sharding = "none"
+    environ = dict(os.environ)
+    if kind == "DEEPSPEED":
+        stage = config["deepspeed_config"]["zero_stage"]
+        sharding = {1: "zero1", 2: "zero2", 3: "zero3"}.get(stage, "ddp")  # type: ignore[assignment]
+        environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+    elif kind == "FSDP":
+        sharding = "fsdp2"
+        environ["ACCELERATE_USE_FSDP"] = "true"
+    elif kind == "MULTI_GPU":
+        sharding = "ddp"
+    return Machine(num_processes or processes, sharding, environ)
+
+
+def _count_rows(recipe: Recipe, options: argparse.Namespace) -> Rows | None:
+    """Exact when model and data are on this disk; as stated otherwise; None when neither."""
+    if options.rows and options.tokens_per_row:
+        return Rows(options.rows, round(options.rows * options.tokens_per_row), None, exact=False)
+    names = (recipe["model_name_or_path"], recipe["dataset_name"])
+    here = all(name and is_local(name) and Path(name).exists() for name in names)
+    if not here:
+        return None
+    from tulu_recipes.prepare import prepare_data  # seconds: it reads and tokenizes the rows
+
+    total = prepare_data(recipe).audit.total
+    return Rows(total.trained_rows, total.tokens, total.supervised_tokens, exact=True)
+
+
+def _model_shape(recipe: Recipe) -> ModelShape | None:
+    read_text = None if is_local(recipe["model_name_or_path"]) else hub.read_text
+    files = files_of_model(recipe, Surroundings(read_text=read_text))
+    return ModelShape.from_config(files.config) if files is not None and files.config else None
+
+
+def _print_recipe(console: Console, recipe: Recipe, machine: Machine, rows: Rows | None) -> None:
+    batch = recipe.batch
+    assert batch is not None  # load_recipe refuses a recipe without one
+    console.print(f"{recipe.path}: no problems.")
+    console.print(
+        f"batch   {batch.global_batch_size} sequences a step = {machine.num_processes} process(es) × "
+        f"{batch.per_device_train_batch_size} a device × {batch.gradient_accumulation_steps} accumulation"
+    )
+    if rows is None:
+        console.print("tokens  unknown: model and data are not on this disk; --rows and --tokens_per_row estimate")
+        return
+    steps = _steps(recipe, rows)
+    known = "exact" if rows.exact else "as stated"
+    supervised = f", {rows.supervised_tokens:,} of them supervised" if rows.supervised_tokens is not None else ""
+    console.print(f"rows    {rows.rows:,} · {rows.tokens:,} tokens an epoch{supervised} ({known})")
+    console.print(f"steps   {steps:,} · {_trained_tokens(recipe, rows):,.0f} tokens in all")
+
+
+def _steps(recipe: Recipe, rows: Rows) -> int:
+    return num_optimizer_steps(
+        rows.rows,
+        recipe["global_batch_size"],
+        recipe["num_train_epochs"],
+        drop_last=recipe["dataloader_drop_last"],
+        max_steps=recipe["max_steps"],
+        gradient_accumulation_steps=recipe["gradient_accumulation_steps"],
+    )
+
+
+def _trained_tokens(recipe: Recipe, rows: Rows) -> float:
+    per_epoch = num_optimizer_steps(rows.rows, recipe["global_batch_size"], 1)
+    return rows.tokens * _steps(recipe, rows) / per_epoch
+
+
+def _lora(recipe: Recipe) -> Lora | None:
+    if not recipe["use_peft"]:
+        return None
+    targets = recipe["lora_target_modules"] or ("q_proj", "v_proj")
+    return Lora(recipe["lora_r"], targets, recipe["lora_dropout"])
+
+
+def estimate_recipe_memory(
+    recipe: Recipe, shape: ModelShape, sharding: Sharding, num_processes: int
+) -> MemoryEstimate:
+    """Peak bytes per device of a recipe under one way of sharding."""
+    mixed: MixedPrecision = "no" if recipe["bf16"] is False or recipe["fp16"] else "bf16"  # TRL's default is bf16
+    return estimate_memory(
+        shape,
+        sharding=sharding,
+        num_processes=num_processes,
+        per_device_train_batch_size=1 if recipe["packing"] else recipe["per_device_train_batch_size"],
+        max_length=recipe["max_length"] or shape.max_position_embeddings,
+        weights_dtype="nf4" if recipe["load_in_4bit"] else "bfloat16" if recipe["dtype"] == "bfloat16" else "float32",
+        mixed_precision=mixed,
+        optimizer=recipe["optim"],
+        gradient_checkpointing=recipe["gradient_checkpointing"],
+        gradient_accumulation_steps=recipe["gradient_accumulation_steps"],
+        attn_implementation=recipe["attn_implementation"] or "sdpa",
+        padded=recipe["per_device_train_batch_size"] > 1 and not (recipe["packing"] or recipe["padding_free"]),
+        lora=_lora(recipe),
+        device="cpu" if recipe["use_cpu"] else "cuda",
+    )
+
+
+def _print_memory(console: Console, recipe: Recipe, shape: ModelShape, machine: Machine) -> None:
+    console.print(
+        f"\nMemory per device, GiB · {shape.num_parameters:,} parameters · rows of {recipe['max_length']} tokens"
+    )
+    table = Table()
+    parts = ("weights", "masters", "gradients", "optimizer", "activations", "logits", "working")
+    for heading in ("sharding", *parts, "peak"):
+        table.add_column(heading, justify="left" if heading == "sharding" else "right", no_wrap=True)
+    levels = (machine.sharding,) if machine.sharding is not None else LEVELS
+    for level in levels:
+        estimate = estimate_recipe_memory(recipe, shape, level, machine.num_processes)
+        sizes = [getattr(estimate, part) for part in parts]
+        table.add_row(level, *[_gib(size) for size in (*sizes, estimate.total)])
+    console.print(table)
+    console.print(
+        "peak: the largest moment of a step, less than the sum of its parts; CUDA itself takes about 0.5 more"
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:,.2f}" if size / GIB >= 0.01 or size == 0 else "<0.01"
+
+
+def _print_cost(
+    console: Console,
+    recipe: Recipe,
+    shape: ModelShape,
+    machine: Machine,
+    rows: Rows | None,
+    gpus: list[Gpu],
+    options: argparse.Namespace,
+) -> None:
+    tokens = _trained_tokens(recipe, rows) if rows is not None else 1e9
+    length = rows.tokens / rows.rows if rows is not None else float(recipe["max_length"] or 1024)
+    flops = training_flops_per_token(
+        shape, length=length, gradient_checkpointing=recipe["gradient_checkpointing"], lora=_lora(recipe)
+    )
+    mfu = options.mfu or (PACKED_MFU if recipe["packing"] else UNPACKED_MFU)
+    what = "" if rows is not None else " for each 1,000,000,000 tokens"
+    console.print(f"\nTime{what} · {flops:.3g} FLOPs a token · {mfu:.0%} of the GPU's peak reached (--mfu)")
+    table = Table()
+    for heading in ("GPU", "GPUs", "hours", "GPU hours", "memory GB"):
+        table.add_column(heading, justify="left" if heading == "GPU" else "right")
+    if options.price_per_hour is not None:
+        table.add_column("price", justify="right")
+    for gpu in gpus:
+        cost = estimate_cost(tokens, flops, gpu, machine.num_processes, mfu, options.price_per_hour)
+        cells = [gpu.name, str(machine.num_processes), f"{cost.hours:,.3g}", f"{cost.gpu_hours:,.3g}"]
+        cells.append(f"{gpu.memory_bytes / 1e9:.0f}")
+        table.add_row(*cells, *([f"{cost.price:,.2f}"] if cost.price is not None else []))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(lambda: main(sys.argv[1:])))
