@@ -4,7 +4,6 @@ One launch a mode, all cases in it. The first DeepSpeed launch of a machine comp
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,14 +65,14 @@ class Launched:
 
 
 @pytest.fixture(scope="module", params=MODES)
-def launched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
+def launched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Launched:
     mode = request.param
     folder = tmp_path_factory.mktemp(mode)
     save_base(folder / "base")
     (folder / "cases.json").write_text(json.dumps(CASES), encoding="utf-8")
     done = launch(mode, str(ROOT / "tests/distributed/worker.py"), mode, str(folder))
     assert done.returncode == 0, done.stdout[-6000:]
-    yield Launched(mode, folder, json.loads((folder / "results.json").read_text(encoding="utf-8")))
+    return Launched(mode, folder, json.loads((folder / "results.json").read_text(encoding="utf-8")))
 
 
 def base(folder: Path) -> LlamaForCausalLM:

@@ -1,4 +1,4 @@
-"""The real command on two processes: `accelerate launch … -m tulu_recipes.sft RECIPE.yaml`, to a finished run folder."""
+"""The real command on two processes, `accelerate launch … -m tulu_recipes.sft RECIPE.yaml`, to a finished run."""
 
 import subprocess
 import time
@@ -25,7 +25,9 @@ def recipe(folder: Path, shared: Path, **keys: Any) -> Path:
     """A recipe in `folder` with base and rows of `shared`."""
     if not (shared / "recipe.yaml").exists():
         write_recipe(shared)
-        write_recipe(shared / "heldout", [conversation(i, 1 + i % 3, 9) for i in range(60, 81)], model_name_or_path="-")
+        write_recipe(
+            shared / "heldout", [conversation(i, 1 + i % 3, 9) for i in range(60, 81)], model_name_or_path="-"
+        )
     where = {
         "model_name_or_path": str(shared / "base"),
         "dataset_name": str(shared / "rows.jsonl"),

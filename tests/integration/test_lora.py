@@ -1,4 +1,4 @@
-"""LoRA through the stage: an adapter is trained, saved, loaded again and compared, and a killed run resumes exactly."""
+"""LoRA through the stage: an adapter is trained, saved, loaded again and compared; a killed run resumes exactly."""
 
 import json
 import shutil
