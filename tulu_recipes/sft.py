@@ -57,9 +57,9 @@ def train(recipe: "Recipe") -> int:
     trainer.remove_callback(PrinterCallback)  # prints every log as a dict beside our progress line
     with run.failing():
         trainer.train(resume_from_checkpoint=resume_point(recipe, run))
-    if stop.stopped:
-        return run.stopped(trainer.state.global_step)
-    finish_training(recipe, run, data, trainer)
+        if stop.stopped:
+            return run.stopped(trainer.state.global_step)
+        finish_training(recipe, run, data, trainer)
     return push_run(recipe, run)
 
 

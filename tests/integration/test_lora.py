@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.stage import run_sft, write_recipe
+from tests.tiny import save_base
 from tulu_recipes.run import read_json, read_metrics
 
 pytestmark = pytest.mark.integration
@@ -53,3 +54,19 @@ def test_a_lora_run_that_lost_its_end_makes_it_again_exactly(tmp_path: Path) -> 
     assert read_metrics(run) == lines
     again = load_file(run / "adapter_model.safetensors")
     assert all(torch.equal(again[name], weight) for name, weight in adapter.items())
+
+
+def test_qlora_trains_an_adapter_over_four_bit_weights(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="QLoRA needs the package bitsandbytes")
+    # its CPU kernels work on blocks of 64 columns: narrower matrices fail there
+    save_base(tmp_path / "base", hidden_size=128, intermediate_size=256)
+    done = run_sft(write_recipe(tmp_path, **LORA, load_in_4bit=True, bnb_4bit_quant_type="nf4"))
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "run"
+    record = read_json(folder / "run.json")
+    assert record["status"] == "finished"
+    assert record["saved_model_difference"] < 5e-2  # adapters train in bfloat16 there
+    losses = [line["loss"] for line in read_metrics(folder) if "loss" in line]
+    assert losses[-1] < losses[0]
+    adapter = load_file(folder / "adapter_model.safetensors")
+    assert all(weight.abs().sum() > 0 for name, weight in adapter.items() if "lora_B" in name)

@@ -13,7 +13,7 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 from trl.trainer.utils import create_model_from_path
 
 from tulu_recipes.config.recipe import Recipe
-from tulu_recipes.errors import DataError, Problem
+from tulu_recipes.errors import DataError, Problem, RecipeError
 from tulu_recipes.trainers.sft import SFTConfig
 
 
@@ -22,6 +22,9 @@ def sft_arguments(recipe: Recipe) -> SFTConfig:
 
     Rows arrive tokenized, cut and labelled, so TRL's own preparation is left with packing alone. Pushing at the end
     is ours (`hub.push_folder`); transformers pushes in between, where `hub_strategy` asks for it.
+
+    Raises:
+        RecipeError: it asks for kernels that this machine cannot run.
     """
     values = recipe.trl_values(("SFTConfig", "TrainingArguments"))
     packing = recipe["packing"]
@@ -42,7 +45,17 @@ def sft_arguments(recipe: Recipe) -> SFTConfig:
         values["report_to"] = ["trackio"] if find_spec("trackio") else []
     if not torch.cuda.is_available():
         values["dataloader_pin_memory"] = False  # there is nothing to pin for, and torch warns at every epoch
-    if recipe["use_cpu"] or not torch.accelerator.is_available():
+    on_cpu = recipe["use_cpu"] or not torch.accelerator.is_available()
+    if recipe["use_liger_kernel"] and on_cpu:
+        raise RecipeError(
+            Problem(
+                "liger-without-gpu",
+                recipe.where("use_liger_kernel"),
+                "use_liger_kernel is true, and Liger's kernels run on GPUs alone; this run is on the CPU.",
+                "write  use_liger_kernel: false, or run it on a GPU.",
+            )
+        )
+    if on_cpu:
         # accelerate puts ranks on "cpu:0" and "cpu:1", and torch.load can restore nothing there when a run resumes
         os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
     values.setdefault("project", "tulu_recipes")

@@ -189,11 +189,13 @@ class SFTTrainer(_TrlSFTTrainer):  # trl is untyped
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        if grad_norm is not None and not torch.isfinite(torch.as_tensor(grad_norm)).all():
-            self._stop_not_finite("gradient norm", float(grad_norm))
+        scaled = self.accelerator.mixed_precision == "fp16"  # whose scaler skips infinite steps by itself
+        if grad_norm is not None and not scaled and not torch.isfinite(torch.as_tensor(grad_norm)).all():
+            self._stop_not_finite("gradient norm", float(grad_norm), updated=self.is_deepspeed_enabled)
         return grad_norm
 
-    def _stop_not_finite(self, what: str, value: float) -> None:
+    def _stop_not_finite(self, what: str, value: float, *, updated: bool = False) -> None:
+        """Keep the batch and stop. `updated`: DeepSpeed steps inside its backward pass, before the norm is known."""
         step = self.state.global_step + 1
         path = Path(self.args.output_dir) / f"not-finite-step-{step}-rank-{self.args.process_index}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -204,7 +206,8 @@ class SFTTrainer(_TrlSFTTrainer):  # trl is untyped
             Problem(
                 "not-finite",
                 f"step {step}, rank {self.args.process_index}",
-                f"The {what} is {value}; the weights were not updated. The batch of this step is kept in {path}.",
+                f"The {what} is {value}; the weights in memory were {'' if updated else 'not '}updated, no checkpoint "
+                f"was written. The batch of this step is kept in {path}.",
                 "look at its rows (torch.load, then tokenizer.batch_decode of input_ids), lower the learning rate, or "
                 "resume from the last checkpoint with the same command.",
             )
