@@ -1,10 +1,6 @@
 """Test only: lets accelerate run FSDP2 on CPU processes, which it otherwise runs as DDP without a word.
 
-<<<<<<< HEAD
-accelerate 1.15 engages FSDP for distributed_type MULTI_GPU only (`Accelerator.__init__`); gloo on CPU is MULTI_CPU.
-=======
 accelerate 1.15 engages FSDP for distributed_type MULTI_GPU only; it calls two gloo processes on the CPU MULTI_CPU.
->>>>>>> dist
 Import before TrainingArguments are made, with use_cpu left false.
 Expires: when accelerate runs `distributed_type: FSDP` on CPU itself; test_fallbacks.py then fails, and this file goes.
 """

@@ -1,12 +1,7 @@
 """What each process of a launch runs: worker.py MODE FOLDER. Several steps a start, since a start takes seconds.
 
-<<<<<<< HEAD
-FOLDER/cases.json names the cases; rank 0 writes FOLDER/results.json and FOLDER/<case>.safetensors, the gathered
-weights after the step. Every rank checks after every step that the launch is what it was asked to be.
-=======
 FOLDER/cases.json names the cases; rank 0 writes FOLDER/results.json and FOLDER/<case>.safetensors, the whole weights
 after the step. Every rank checks after every step that the launch is what it was asked to be.
->>>>>>> dist
 """
 
 import json
