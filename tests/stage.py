@@ -71,9 +71,12 @@ def run_sft(
 
 def run_sft_here(recipe: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     """The same in this process, without the seconds that a start takes: what the command's entry point does."""
+    import torch
+
     from tulu_recipes.config.entry import run_cli
     from tulu_recipes.sft import main
 
+    torch.set_num_threads(1)  # as QUIET does: threads that wait for each other make tiny steps slow
     argv = [str(recipe), *overrides]
     with redirect_stderr(StringIO()) as errors, redirect_stdout(StringIO()) as output:
         code = run_cli(lambda: main(argv))
