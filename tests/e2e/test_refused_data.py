@@ -71,7 +71,10 @@ def test_eight_tokens_a_row_are_refused_for_what_they_cut(tmp_path: Path) -> Non
 
 def test_limits_that_a_recipe_sets_are_kept(tmp_path: Path) -> None:
     rows = [*GOOD, GOOD[0]]
-    assert refused(write_recipe(tmp_path, rows, over_length="stop", max_length=40))[0] == {"over-length", "answers-cut"}
+    assert refused(write_recipe(tmp_path, rows, over_length="stop", max_length=40))[0] == {
+        "over-length",
+        "answers-cut",
+    }
     assert refused(write_recipe(tmp_path, rows, max_duplicate_fraction=0))[0] == {"rows-duplicate"}
     found, text = refused(write_recipe(tmp_path, [{"text": "no conversation"}]))
     assert found == {"columns-unknown"}

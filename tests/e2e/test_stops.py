@@ -7,7 +7,8 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,7 @@ def stop(recipe: Path, number: int) -> tuple[int, str, dict[str, Any]]:
     return process.returncode, errors, read_json(run / "run.json")
 
 
-def test_ctrl_c_then_a_full_disk_then_the_same_command_give_the_uninterrupted_run(
-    tmp_path: Path, whole: Path
-) -> None:
+def test_ctrl_c_then_a_full_disk_then_the_same_command_give_the_uninterrupted_run(tmp_path: Path, whole: Path) -> None:
     recipe, run = same_recipe(tmp_path, whole), tmp_path / "run"
     code, errors, record = stop(recipe, signal.SIGINT)
     assert code == 130, errors
@@ -139,15 +138,24 @@ def write_torch(path: Path) -> None:
     torch.save({"weight": torch.zeros(10_000)}, path)
 
 
+@contextmanager
+def file_size_limit(limit: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 @pytest.mark.parametrize("write", [write_python, write_safetensors, write_torch])
 def test_every_writer_s_word_for_no_space_is_understood(tmp_path: Path, write: Callable[[Path], None]) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(TrainingError, match="disk-full") as caught, naming_full_disk(tmp_path):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-        try:
-            write(tmp_path / "file")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with (
+        pytest.raises(TrainingError, match="disk-full") as caught,
+        naming_full_disk(tmp_path),
+        file_size_limit(10_000),
+    ):
+        write(tmp_path / "file")
     assert "free some space" in str(caught.value)
 
 
