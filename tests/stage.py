@@ -1,8 +1,11 @@
 """Run a stage as a user does: a recipe file, a subprocess, a run folder."""
 
 import os
+import re
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +67,33 @@ def run_sft(
         text=True,
         timeout=timeout,
     )
+
+
+def run_sft_here(recipe: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, without the seconds that a start takes: what the command's entry point does."""
+    import torch
+
+    from tulu_recipes.config.entry import run_cli
+    from tulu_recipes.sft import main
+
+    torch.set_num_threads(1)  # as QUIET does: threads that wait for each other make tiny steps slow
+    argv = [str(recipe), *overrides]
+    with redirect_stderr(StringIO()) as errors, redirect_stdout(StringIO()) as output:
+        code = run_cli(lambda: main(argv))
+    return subprocess.CompletedProcess(argv, code, output.getvalue(), errors.getvalue())
+
+
+def run_module(name: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """`python -m name arguments` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", name, *arguments],
+        env=os.environ | QUIET | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def slugs(text: str) -> set[str]:
+    """The slugs of the problems in a message as a user reads it."""
+    return set(re.findall(r"^([a-z][a-z0-9]*(?:-[a-z0-9]+)+)(?:  .*)?\n    .*\n    Mend: ", text, re.MULTILINE))

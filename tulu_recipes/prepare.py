@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset, disable_progress_bars
 from filelock import FileLock
 from rich.console import Console
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers import AutoConfig, PreTrainedTokenizerBase, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
 from tulu_recipes import hub
@@ -22,7 +22,7 @@ from tulu_recipes.data.sources import load_rows
 from tulu_recipes.data.supervision import tokenize_rows, trainable_rows
 from tulu_recipes.data.template import load_tokenizer
 from tulu_recipes.errors import DataError, Problem, RecipeError
-from tulu_recipes.run import FINISHED, TRAINED, Run, open_run, read_json, write_json
+from tulu_recipes.run import FINISHED, TRAINED, Run, naming_full_disk, open_run, read_json, write_json
 from tulu_recipes.sampling import generate_answers, load_for_sampling, outside_zero3
 
 LOG_WIDTH = 120  # columns of a table in a log file, which has no width of its own
@@ -75,6 +75,8 @@ def prepare_data(recipe: Recipe) -> StageData:
         revision=recipe["model_revision"],
         trust_remote_code=bool(recipe["trust_remote_code"]),
     )
+    if recipe["use_peft"]:
+        _refuse_new_tokens(recipe, len(tokenizer))
     # ranks of one machine take turns, so that the first fills the cache and the others read it
     with FileLock(Path(gettempdir()) / "tulu_recipes-data.lock"):
         rows = _train_rows(recipe)
@@ -96,6 +98,25 @@ def prepare_data(recipe: Recipe) -> StageData:
         heldout_text=text,
         audit=audit,
     )
+
+
+def _refuse_new_tokens(recipe: Recipe, tokens: int) -> None:
+    config = AutoConfig.from_pretrained(
+        recipe["model_name_or_path"],
+        revision=recipe["model_revision"],
+        trust_remote_code=bool(recipe["trust_remote_code"]),
+    )
+    embeddings = config.get_text_config().vocab_size
+    if tokens > embeddings:
+        raise DataError(
+            Problem(
+                "lora-new-tokens",
+                recipe.where("pad_token"),
+                f"The tokenizer has {tokens:,} tokens and the model {embeddings:,} embeddings; an adapter would "
+                "neither train nor save the new ones.",
+                "name a pad_token that the vocabulary has already (not EOS), or train without use_peft.",
+            )
+        )
 
 
 def _train_rows(recipe: Recipe) -> Dataset:
@@ -152,9 +173,10 @@ def open_recipe_run(recipe: Recipe, data: StageData, args: TrainingArguments) ->
         RecipeError: the folder belongs to something else, or its data has changed since the run began.
         HubError: the model could not be pushed at the end.
     """
-    with args.main_process_first(desc="opening the run folder"):
+    folder = Path(recipe["output_dir"])
+    with naming_full_disk(folder), args.main_process_first(desc="opening the run folder"):
         run = open_run(
-            Path(recipe["output_dir"]),
+            folder,
             stage=recipe.stage,
             resolved_recipe=recipe.to_yaml(),
             fingerprint=recipe.fingerprint(),
@@ -178,19 +200,25 @@ def open_recipe_run(recipe: Recipe, data: StageData, args: TrainingArguments) ->
 
 def _keep_audit(run: Run, audit: Audit) -> None:
     path = run.folder / "audit.json"
-    before: Any = read_json(path) if path.is_file() else None
-    if before is not None and before["total"] != vars(audit.total):
-        raise RecipeError(
-            Problem(
-                "data-moved",
-                str(path),
-                f"The rows are not those this run began with: {before['total']['trained_rows']:,} rows and "
-                f"{before['total']['tokens']:,} tokens then, {audit.total.trained_rows:,} and {audit.total.tokens:,} "
-                "now.",
-                "restore the data, pin dataset_revision, or name a new output_dir.",
-            )
+    if not path.is_file():
+        write_json(path, asdict(audit))
+        return
+    before: Any = read_json(path)
+    if (before["digest"], before["total"]) == (audit.digest, asdict(audit.total)):
+        return
+    then, now = (
+        f"{total['trained_rows']:,} rows with {total['tokens']:,} tokens"
+        for total in (before["total"], asdict(audit.total))
+    )
+    changed = f"{then} then, {now} now" if then != now else f"again {now}, but other ones or in another order"
+    raise RecipeError(
+        Problem(
+            "data-moved",
+            str(path),
+            f"The rows are not those this run began with: {changed}.",
+            "restore the data, pin dataset_revision, or name a new output_dir.",
         )
-    audit.save(path)
+    )
 
 
 def resume_point(recipe: Recipe, run: Run) -> str | None:

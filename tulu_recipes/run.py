@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from tulu_recipes.errors import Problem, RecipeError, TrainingError
 
@@ -87,24 +88,59 @@ class Run:
 
     @contextmanager
     def failing(self) -> Iterator[None]:
-        """Note a failure in run.json before it is raised; a full disk is said in words."""
+        """Note in run.json why the block failed, then raise it; a full disk is said in words."""
         try:
-            yield
+            with naming_full_disk(self.folder):
+                yield
+        except KeyboardInterrupt:
+            self.update(status="stopped", seconds=self.clock.seconds)
+            raise
         except BaseException as error:
-            disk_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            if not disk_full:  # else run.json cannot be written either
+            # On a full disk run.json cannot be written either, or only by luck
+            with suppress(OSError):
                 self.update(status="failed", error=str(error) or type(error).__name__, seconds=self.clock.seconds)
-                raise
-            raise TrainingError(_disk_full(self.folder, error)) from error
+            raise
 
 
-def _disk_full(folder: Path, error: BaseException) -> Problem:
-    return Problem(
-        "disk-full",
-        str(folder),
-        f"The disk is full ({error}); what was written before is kept, whole checkpoints included.",
-        "free some space and run the same command again: it resumes from the last whole checkpoint.",
-    )
+@contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Say of a write that failed for want of space what to do about it.
+
+    Raises:
+        TrainingError: disk-full.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _says_disk_full(error):
+            raise
+        raise TrainingError(
+            Problem(
+                "disk-full",
+                str(folder),
+                f"The disk is full, or a quota or file size limit is reached ({_one_line(error)}); what was written "
+                "before is kept, whole checkpoints included.",
+                "free some space and run the same command again: it resumes from the last whole checkpoint.",
+            )
+        ) from error
+
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What torch.save says of any write that fails, without the cause
+_TORCH_WRITER = ("PytorchStreamWriter failed", "unexpected pos")
+
+
+def _says_disk_full(error: Exception) -> bool:
+    """Python names the errno, safetensors writes it into its message, torch's writer loses it."""
+    if isinstance(error, OSError):
+        return error.errno in _NO_SPACE
+    if isinstance(error, SafetensorError):
+        return any(f"(os error {number})" in str(error) for number in _NO_SPACE)
+    return any(text in str(error) for text in _TORCH_WRITER)
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].strip()
 
 
 def open_run(
@@ -145,17 +181,18 @@ def open_run(
             "started": _now(),
             "resumed_at_steps": [],
         }
-    record["num_processes"] = num_processes
     run = Run(folder, main, record, newest_checkpoint(folder, num_processes), _lock=lock)
+    if run.status in (FINISHED, TRAINED):
+        return run  # what describes the training stays as it was
+    record |= {"status": "started", "num_processes": num_processes}
+    record.pop("error", None)  # of an earlier start
+    if run.checkpoint is not None:
+        record["resumed_at_steps"] = [*record["resumed_at_steps"], _step(run.checkpoint)]
+    run.update()  # before all other files: they belong to a run from the first on, also after a kill
     if main:
         write_text(folder / "recipe.resolved.yaml", resolved_recipe)
         write_json(folder / "environment.json", describe_environment(num_processes))
-    if run.status not in (FINISHED, TRAINED):
-        if main:
-            _forget_later_metrics(folder, _step(run.checkpoint))
-        if run.checkpoint is not None:
-            record["resumed_at_steps"] = [*record["resumed_at_steps"], _step(run.checkpoint)]
-    run.update()
+        _forget_later_metrics(folder, _step(run.checkpoint))
     return run
 
 
@@ -163,7 +200,8 @@ def _folder_problem(
     folder: Path, record: dict[str, Any] | None, fingerprint: str, science: Mapping[str, Any]
 ) -> Problem | None:
     if record is None:
-        strangers = [entry.name for entry in folder.iterdir() if entry.name != "run.lock"] if folder.is_dir() else []
+        ours = ("run.lock", ".run.json.writing")
+        strangers = [entry.name for entry in folder.iterdir() if entry.name not in ours] if folder.is_dir() else []
         if not strangers:
             return None
         return Problem(

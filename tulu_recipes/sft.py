@@ -43,19 +43,19 @@ def train(recipe: "Recipe") -> int:
     if run.status in (TRAINED, FINISHED):
         return push_run(recipe, run)
 
-    sample_before(recipe, data, run)
     stop = StopOnSignal()
-    trainer = SFTTrainer(
-        model=load_model(recipe, data.tokenizer),
-        args=args,
-        train_dataset=data.train,
-        eval_dataset=data.heldout,
-        processing_class=data.tokenizer,
-        peft_config=adapter_config(recipe),
-        callbacks=[MetricsCallback(run.folder / "metrics.jsonl"), ProgressCallback(), stop],
-    )
-    trainer.remove_callback(PrinterCallback)  # prints every log as a dict beside our progress line
     with run.failing():
+        sample_before(recipe, data, run)
+        trainer = SFTTrainer(
+            model=load_model(recipe, data.tokenizer),
+            args=args,
+            train_dataset=data.train,
+            eval_dataset=data.heldout,
+            processing_class=data.tokenizer,
+            peft_config=adapter_config(recipe),
+            callbacks=[MetricsCallback(run.folder / "metrics.jsonl"), ProgressCallback(), stop],
+        )
+        trainer.remove_callback(PrinterCallback)  # prints every log as a dict beside our progress line
         trainer.train(resume_from_checkpoint=resume_point(recipe, run))
         if stop.stopped:
             return run.stopped(trainer.state.global_step)

@@ -1,8 +1,7 @@
 """The supervision audit: what a run would train, per source, before its first step, and the limits that stop it."""
 
-import json
+import hashlib
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import pandas as pd
 from datasets import Dataset
@@ -43,9 +42,7 @@ class Audit:
     max_length: int | None
     over_length: str
     examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    digest: str = ""  # of the tokens of all rows, in order: equal totals may hide other rows
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,8 @@ def audit_rows(tokenized: Dataset, *, max_length: int | None, over_length: str) 
         "EOS missing": _name(flags[flags["eos_missing"]]),
         "double BOS": _name(flags[flags["double_bos"]]),
     }
-    return Audit(_count(flags), sources, max_length, over_length, {k: v for k, v in examples.items() if v})
+    digest = hashlib.blake2b(flags["key"].to_numpy().tobytes(), digest_size=16).hexdigest()
+    return Audit(_count(flags), sources, max_length, over_length, {k: v for k, v in examples.items() if v}, digest)
 
 
 def _count(flags: pd.DataFrame) -> SourceCounts:

@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 matplotlib.use("Agg")  # no screen on a training node
 
@@ -31,8 +32,10 @@ def _draw(axes: Axes, metrics: list[dict[str, Any]], key: str, label: str) -> No
     for name, style, legend in ((key, "-", "training"), (f"eval_{key}", "o-", "held-out")):
         points = [(line["step"], line[name]) for line in metrics if name in line]
         if points:
+            style = "o" if len(points) == 1 else style  # a line of one point is invisible
             axes.plot(*zip(*points, strict=True), style, label=legend, markersize=4, linewidth=1.3)
     axes.set_xlabel("optimizer step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(label, fontsize=10)
     axes.grid(alpha=0.3)
     if len(axes.lines) > 1:

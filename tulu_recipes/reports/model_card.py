@@ -23,7 +23,7 @@ print(chat([{{"role": "user", "content": "How many legs has a cat?"}}], max_new_
 def write_model_card(folder: Path, recipe: Recipe, audit: Audit) -> Path:
     """Write the card of the model in `folder`, with metadata that the Hub understands."""
     record = read_json(folder / "run.json")
-    name = record.get("hub_repo") or folder.name
+    name = record.get("hub_repo") or str(folder)  # what from_pretrained takes
     path = folder / "README.md"
     front = yaml.safe_dump(_metadata(recipe, folder.name), sort_keys=False, allow_unicode=True)
     write_text(path, f"---\n{front}---\n\n{_body(folder, recipe, record, name)}")

@@ -24,8 +24,7 @@ def write_report(folder: Path) -> Path:
 
 
 def _render(folder: Path, record: dict[str, Any], metrics: list[dict[str, Any]], samples: list[dict[str, str]]) -> str:
-    lines = [f"# {folder.name}", "", f"Status **{record['status']}** · stage {record['stage']}"]
-    lines += [f"· commit {record['git_commit'] or 'unknown'} · {record['num_processes']} process(es)", ""]
+    lines = _head(folder.name, record)
     if metrics:
         lines += ["![curves](loss.png)", "", *_first_and_last(metrics), ""]
     if "samples" in record:
@@ -41,8 +40,27 @@ def _render(folder: Path, record: dict[str, Any], metrics: list[dict[str, Any]],
             "All of them: [samples.md](samples.md)",
             "",
         ]
-    lines += ["## Recipe", "", "```yaml", (folder / "recipe.resolved.yaml").read_text(encoding="utf-8"), "```", ""]
+    resolved = (folder / "recipe.resolved.yaml").read_text(encoding="utf-8").rstrip()
+    lines += ["## Recipe", "", "```yaml", resolved, "```", ""]
     return "\n".join(lines)
+
+
+def _head(name: str, record: dict[str, Any]) -> list[str]:
+    facts = [
+        f"Status **{record['status']}**",
+        f"stage {record['stage']}",
+        f"commit {record['git_commit'] or 'unknown'}",
+        f"{record['num_processes']} process(es)",
+    ]
+    if "seconds" in record:
+        facts.append(f"{record['seconds']:,.0f} s")
+    lines = [f"# {name}", "", " · ".join(facts), ""]
+    if record["overrides"]:
+        given = " ".join(f"--{key} {value}" for key, value in record["overrides"].items())
+        lines += [f"Overridden on the command line: `{given}`", ""]
+    if "error" in record:
+        lines += ["```text", record["error"], "```", ""]
+    return lines
 
 
 def _first_and_last(metrics: list[dict[str, Any]]) -> list[str]:
@@ -68,7 +86,8 @@ def audit_rows_markdown(audit: dict[str, Any]) -> list[str]:
     ]
     lines = ["| source | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for name, counts in [*audit["sources"].items(), ("total", audit["total"])]:
-        lines.append(f"| {name} | " + " | ".join(f"{counts[column]:,}" for column in columns) + " |")
+        cell = name.replace("|", "\\|")
+        lines.append(f"| {cell} | " + " | ".join(f"{counts[column]:,}" for column in columns) + " |")
     return lines
 
 

@@ -13,7 +13,7 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 from trl.trainer.utils import create_model_from_path
 
 from tulu_recipes.config.recipe import Recipe
-from tulu_recipes.errors import DataError, Problem, RecipeError
+from tulu_recipes.errors import Problem, RecipeError
 from tulu_recipes.trainers.sft import SFTConfig
 
 
@@ -91,10 +91,8 @@ def quantization_config(recipe: Recipe) -> BitsAndBytesConfig | None:
 def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """The base model in the recipe's dtype, with an embedding row for every token, and told how turns end.
 
-    Embeddings grow only where the tokenizer outgrew them, and then to a multiple of 8 [OIr].
-
-    Raises:
-        DataError: LoRA with new tokens, whose embeddings it would neither train nor save.
+    Embeddings grow only where the tokenizer outgrew them, and then to a multiple of 8 [OIr]; `prepare_data` has
+    refused that for adapters.
     """
     set_seed(recipe["seed"])  # new embedding rows are random
     config = model_config(recipe)
@@ -113,16 +111,6 @@ def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrained
     embeddings: Any = model.get_input_embeddings()
     rows: int = embeddings.num_embeddings  # not its weight's shape, which ZeRO-3 empties
     if len(tokenizer) > rows:
-        if recipe["use_peft"]:
-            raise DataError(
-                Problem(
-                    "lora-new-tokens",
-                    recipe.where("pad_token"),
-                    f"The tokenizer has {len(tokenizer):,} tokens and the model {rows:,} embeddings; an adapter would "
-                    "neither train nor save the new ones.",
-                    "name a pad_token that the vocabulary has already (not EOS), or train without use_peft.",
-                )
-            )
         model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=8, mean_resizing=False)
     _align_special_tokens(model, tokenizer)
     return model
@@ -137,6 +125,7 @@ def _align_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizer
         others = [tokenizer.eos_token_id, *others]
     generation.eos_token_id = others if len(others) > 1 else others[0]
     generation.pad_token_id = tokenizer.pad_token_id
+    generation.bos_token_id = model.config.bos_token_id = tokenizer.bos_token_id  # else transformers does, aloud
     text_config = model.config.get_text_config()
     text_config.pad_token_id = tokenizer.pad_token_id
     text_config.eos_token_id = tokenizer.eos_token_id

@@ -132,7 +132,7 @@ class SFTTrainer(_TrlSFTTrainer):  # trl is untyped
         result = super().compute_loss(weigh, inputs, return_outputs, num_items_in_batch)
         loss = result[0] if return_outputs else result
         if training and not torch.isfinite(loss):
-            self._stop_not_finite("loss", float(loss))
+            self._stop_not_finite("loss", float(loss.detach()))
         return result
 
     def _weighing(self, model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from peft import AutoPeftModelForCausalLM
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -51,7 +52,7 @@ def check_saved(folder: Path, trained: torch.Tensor, input_ids: Sequence[int], *
         else:
             loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True, **load)
             model, info = loaded
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise TrainingError(_broken(folder, f"cannot be loaded: {error}")) from error
     missing = sorted(info.get("missing_keys", []))
     if missing:
