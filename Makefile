@@ -80,7 +80,7 @@ check: setup ## ruff and strict mypy
 
 .PHONY: test
 test: setup ## the whole offline suite: unit, integration, e2e, slow; all but what needs a GPU
-	@pytest $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-latest
 test-latest: ## the suite on the newest releases that pyproject.toml admits, without vLLM, in an environment of its own
@@ -93,10 +93,6 @@ run-latest:
 		|| $(UV) install --quiet --no-deps --torch-backend cpu "torch==$(TORCH)"
 	@$(UV) install --quiet --upgrade --no-build-isolation-package tulu-recipes "torch==$(TORCH)" --editable ".[$(EXTRAS)]"
 	@pytest $(PYTEST_ARGS)
-
-.PHONY: golden
-golden: setup ## record the golden trajectories anew and print what moved (RECIPE=tiny/sft for one)
-	@$(BIN)/python -m tests.golden.record $(RECIPE)
 
 .PHONY: bench
 bench: setup ## tokens per second and memory of the SFT stage against plain TRL

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    recipe = load_recipe(
-        argv, stage="sft", ask_hub=True
-    )  # every mistake in the file at once, before torch is imported
-    return train(recipe)
+    # every mistake in the file at once, before torch is imported
+    return train(load_recipe(argv, stage="sft", ask_hub=True))
 
 
 def train(recipe: "Recipe") -> int:
