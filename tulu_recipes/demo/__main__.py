@@ -9,6 +9,7 @@ is set aside under a numbered name, and a new one begins.
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -30,12 +31,14 @@ class Stage:
 
     min_exact_match: 0-1, share of held-out rows answered exactly after training.
     min_loss_drop: nats per supervised token, held-out loss before training less that after.
+    threads: OMP_NUM_THREADS where it is not set; None leaves it to torch.
     """
 
     module: str
     recipe: Path
     min_exact_match: float | None = None
     min_loss_drop: float | None = None
+    threads: int | None = None
 
     @property
     def command(self) -> list[str]:
@@ -47,7 +50,8 @@ class Stage:
 
 
 # Later stages join these lists in pipeline order.
-TINY = [Stage("tulu_recipes.sft", Path("recipes/tiny/sft.yaml"), min_exact_match=0.5)]
+# A model this small gains little from a second thread, and waits for it where the machine has other work.
+TINY = [Stage("tulu_recipes.sft", Path("recipes/tiny/sft.yaml"), min_exact_match=0.5, threads=1)]
 SMOLLM2 = [Stage("tulu_recipes.sft", Path("recipes/smollm2/sft.yaml"), min_loss_drop=0.5)]
 PREPARE_SMOLLM2 = [sys.executable, "-m", "tulu_recipes.demo.smollm2", "runs/smollm2-base", "runs/smollm2-data"]
 
@@ -101,7 +105,7 @@ def run_stage(stage: Stage, fresh: bool) -> str:
     aside = set_aside(folder, fresh)
     if aside is not None:
         _say(f"The earlier run is kept as {aside}")
-    _run(stage.command)
+    _run(stage.command, stage.threads)
     sentence = check_learned(stage, folder)
     files = [f"    {folder / name}" for name in REPORT_FILES if (folder / name).exists()]
     return "\n".join([f"{stage.recipe}: {sentence}", *files])
@@ -141,9 +145,10 @@ def _check_in_checkout(stages: list[Stage]) -> None:
             )
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str], threads: int | None = None) -> None:
     _say("$ " + shlex.join(["python", *command[1:]]))
-    code = subprocess.run(command, check=False).returncode
+    environ = ({"OMP_NUM_THREADS": str(threads)} if threads else {}) | os.environ
+    code = subprocess.run(command, check=False, env=environ).returncode
     if code != 0:
         raise TrainingError(
             Problem(
