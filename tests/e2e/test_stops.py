@@ -8,7 +8,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import pytest
 import safetensors.torch
 import torch
 from filelock import FileLock
+from rich.console import Console
 from safetensors import SafetensorError
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, TrainerControl, TrainerState, TrainingArguments
 
 from tests.stage import QUIET, run_sft, run_sft_here, sft_command, slugs, write_recipe
 from tests.tiny import conversation, save_base, write_rows
 from tulu_recipes.errors import TrainingError
 from tulu_recipes.run import naming_full_disk, newest_checkpoint, read_json, read_metrics
+from tulu_recipes.trainers.callbacks import ProgressCallback
 
 pytestmark = pytest.mark.e2e
 
@@ -217,3 +220,15 @@ def test_a_run_that_explodes_later_stops_there_and_keeps_its_checkpoints(tmp_pat
     again = run_sft_here(recipe)  # the weights of the last checkpoint are whole, and the same step fails again
     assert_not_finite(again, tmp_path, step=2)
     assert read_json(tmp_path / "run" / "run.json")["resumed_at_steps"] == [1]
+
+
+def test_a_run_that_fails_gives_the_terminal_back() -> None:
+    terminal = StringIO()
+    progress = ProgressCallback()
+    progress.console = Console(file=terminal, force_terminal=True)
+    state = TrainerState(max_steps=3, is_world_process_zero=True)
+    with suppress(TrainingError), progress:
+        progress.on_train_begin(TrainingArguments(report_to=[]), state, TrainerControl())
+        raise TrainingError([])
+    hidden, shown = "\x1b[?25l", "\x1b[?25h"
+    assert terminal.getvalue().count(hidden) == terminal.getvalue().count(shown) == 1

@@ -1,5 +1,6 @@
 """What every command has in common: exit codes, and one voice when many processes fail alike."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ def run_cli(main: Callable[[], int | None], environ: Mapping[str, str] = os.envi
     Returns: what main returns (None: 0); 2 for a refused recipe or refused data, 1 for any other TuluError,
     130 after Ctrl-C. All ranks return the same code; only rank 0 prints. Anything else is a bug and is raised.
     """
+    _quiet_imports()
     try:
         return main() or 0
     except TuluError as error:
@@ -32,3 +34,9 @@ def run_cli(main: Callable[[], int | None], environ: Mapping[str, str] = os.envi
         if speaks(environ):
             sys.stderr.write("Interrupted. Run the same command again to go on from the last checkpoint.\n")
         return EXIT_INTERRUPTED
+
+
+def _quiet_imports() -> None:
+    """Keep off the terminal what libraries say when they are imported on a CPU: true, and nothing to act upon."""
+    logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator to CPU" not in record.getMessage())
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
