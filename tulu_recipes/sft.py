@@ -42,7 +42,7 @@ def train(recipe: "Recipe") -> int:
         return push_run(recipe, run)
 
     stop = StopOnSignal()
-    with run.failing():
+    with run.failing(), ProgressCallback() as progress:
         sample_before(recipe, data, run)
         trainer = SFTTrainer(
             model=load_model(recipe, data.tokenizer),
@@ -51,7 +51,7 @@ def train(recipe: "Recipe") -> int:
             eval_dataset=data.heldout,
             processing_class=data.tokenizer,
             peft_config=adapter_config(recipe),
-            callbacks=[MetricsCallback(run.folder / "metrics.jsonl"), ProgressCallback(), stop],
+            callbacks=[MetricsCallback(run.folder / "metrics.jsonl"), progress, stop],
         )
         trainer.remove_callback(PrinterCallback)  # prints every log as a dict beside our progress line
         trainer.train(resume_from_checkpoint=resume_point(recipe, run))

@@ -3,7 +3,7 @@ from typing import NoReturn
 import pytest
 
 from tulu_recipes.config.entry import run_cli
-from tulu_recipes.errors import HubError, Problem, RecipeError
+from tulu_recipes.errors import HubError, Problem, RecipeError, TrainingError
 
 PROBLEM = Problem("slug", "here", "what.", "mend.")
 
@@ -33,6 +33,11 @@ def test_what_a_user_can_mend_is_a_message_and_a_code(
         assert capsys.readouterr().err == ""
     assert run_cli(raising(error), {"RANK": "0", "LOCAL_RANK": "0"}) == code  # type: ignore[arg-type]
     assert capsys.readouterr().err == said
+
+
+def test_what_one_rank_alone_may_meet_is_said_by_that_rank(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(raising(TrainingError(PROBLEM)), {"RANK": "1", "LOCAL_RANK": "1"}) == 1  # type: ignore[arg-type]
+    assert "slug  here" in capsys.readouterr().err
 
 
 def test_main_s_own_code_is_kept_and_none_is_success() -> None:

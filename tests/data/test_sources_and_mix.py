@@ -141,3 +141,12 @@ def test_more_rows_than_there_are_is_refused(tmp_path: Path) -> None:
     a = write_rows(tmp_path / "a.jsonl", ROWS)
     with pytest.raises(DataError, match="more than the 10 rows"):
         build_mix(write_mix(tmp_path, sources=[{"name": str(a), "rows": 11}]))
+
+
+def test_a_configuration_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    with pytest.raises(DataError) as caught:
+        load_rows(str(tmp_path), config="nowhere")
+    assert caught.value.slugs == ["dataset-unreadable"]
+    assert "nowhere" in str(caught.value)
+    assert "dataset_config" in str(caught.value)

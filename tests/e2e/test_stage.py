@@ -22,10 +22,11 @@ pytestmark = pytest.mark.e2e
 
 @dataclass(frozen=True)
 class Finished:
-    """recipe: its path; the run is in `run/` beside it. stderr: of the command."""
+    """recipe: its path; the run is in `run/` beside it. stderr, output: of the command; output is both streams."""
 
     recipe: Path
     stderr: str
+    output: str
 
     @property
     def run(self) -> Path:
@@ -49,7 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     )
     done = run_sft(recipe, "--learning_rate", "2e-3", env={"TRACKIO_DIR": str(folder / "trackio")})
     assert done.returncode == 0, done.stderr
-    return Finished(recipe, done.stderr)
+    return Finished(recipe, done.stderr, done.stdout + done.stderr)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -96,7 +97,8 @@ def test_the_terminal_shows_the_audit_the_steps_and_where_the_report_is(finished
     assert "step 10/10 · loss" in finished.stderr
     assert finished.stderr.rstrip().endswith(f"Finished. Report: {finished.run}/report.md")
     assert "Warning" not in finished.stderr
-    assert "[transformers]" not in finished.stderr
+    for library in ("[transformers]", "real_accelerator", "gemm_4bit"):
+        assert library not in finished.output, library
 
 
 def test_trackio_writes_where_it_is_told_and_the_model_builder_was_asked_once(finished: Finished) -> None:

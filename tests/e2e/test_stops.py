@@ -8,7 +8,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,26 @@ import pytest
 import safetensors.torch
 import torch
 from filelock import FileLock
+from rich.console import Console
 from safetensors import SafetensorError
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, TrainerControl, TrainerState, TrainingArguments
 
 from tests.stage import QUIET, run_sft, run_sft_here, sft_command, slugs, write_recipe
 from tests.tiny import conversation, save_base, write_rows
 from tulu_recipes.errors import TrainingError
 from tulu_recipes.run import naming_full_disk, newest_checkpoint, read_json, read_metrics
+from tulu_recipes.trainers.callbacks import ProgressCallback
 
 pytestmark = pytest.mark.e2e
 
-EPOCHS = 12  # 60 steps: about two seconds, so that a signal falls into the run
+EPOCHS = 8  # 40 steps: about two seconds, so that a signal falls into the run
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nothing stopped; its model and rows serve the others."""
     folder = tmp_path_factory.mktemp("whole")
-    done = run_sft(write_recipe(folder, num_train_epochs=EPOCHS))
+    done = run_sft(write_recipe(folder, num_train_epochs=EPOCHS, save_steps=10))
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -41,7 +44,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def same_recipe(folder: Path, whole: Path) -> Path:
     """A recipe that trains what `whole` trained, into a folder of its own."""
     shared = {"model_name_or_path": str(whole / "base"), "dataset_name": str(whole / "rows.jsonl")}
-    return write_recipe(folder, num_train_epochs=EPOCHS, **shared)
+    return write_recipe(folder, num_train_epochs=EPOCHS, save_steps=10, **shared)
 
 
 def assert_same_run(run: Path, whole: Path) -> None:
@@ -73,7 +76,7 @@ def test_ctrl_c_then_a_full_disk_then_the_same_command_give_the_uninterrupted_ru
     assert "Traceback" not in errors
     step = record["stopped_at_step"]
     assert record["status"] == "stopped"
-    assert 3 <= step < 60
+    assert 3 <= step < 40
     assert newest_checkpoint(run, 1) == run / f"checkpoint-{step}"
 
     with FileLock(run / "run.lock"):  # as a second process would hold it
@@ -205,15 +208,29 @@ def test_a_base_model_with_a_nan_stops_before_the_first_update(tmp_path: Path) -
     tensors = safetensors.torch.load_file(weights)
     tensors["model.norm.weight"][3] = float("nan")
     safetensors.torch.save_file(tensors, weights, metadata={"format": "pt"})
-    assert_not_finite(run_sft_here(write_recipe(tmp_path)), tmp_path, step=1)
+    done = run_sft_here(write_recipe(tmp_path))
+    assert "The loss is nan; the weights were not updated." in done.stderr
+    assert_not_finite(done, tmp_path, step=1)
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 
 def test_a_run_that_explodes_later_stops_there_and_keeps_its_checkpoints(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, learning_rate=1e30, save_steps=1)
-    done = run_sft(recipe)
+    done = run_sft_here(recipe)
     assert "step 2, rank 0" in done.stderr
     assert_not_finite(done, tmp_path, step=2)
     again = run_sft_here(recipe)  # the weights of the last checkpoint are whole, and the same step fails again
     assert_not_finite(again, tmp_path, step=2)
     assert read_json(tmp_path / "run" / "run.json")["resumed_at_steps"] == [1]
+
+
+def test_a_run_that_fails_gives_the_terminal_back() -> None:
+    terminal = StringIO()
+    progress = ProgressCallback()
+    progress.console = Console(file=terminal, force_terminal=True)
+    state = TrainerState(max_steps=3, is_world_process_zero=True)
+    with suppress(TrainingError), progress:
+        progress.on_train_begin(TrainingArguments(report_to=[]), state, TrainerControl())
+        raise TrainingError([])
+    hidden, shown = "\x1b[?25l", "\x1b[?25h"
+    assert terminal.getvalue().count(hidden) == terminal.getvalue().count(shown) == 1

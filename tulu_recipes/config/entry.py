@@ -1,10 +1,11 @@
 """What every command has in common: exit codes, and one voice when many processes fail alike."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
 
-from tulu_recipes.errors import DataError, RecipeError, TuluError
+from tulu_recipes.errors import DataError, RecipeError, TrainingError, TuluError
 
 EXIT_REFUSED = 2
 EXIT_FAILED = 1
@@ -20,15 +21,23 @@ def run_cli(main: Callable[[], int | None], environ: Mapping[str, str] = os.envi
     """Run a command's main and turn what a user can mend into a message and an exit code.
 
     Returns: what main returns (None: 0); 2 for a refused recipe or refused data, 1 for any other TuluError,
-    130 after Ctrl-C. All ranks return the same code; only rank 0 prints. Anything else is a bug and is raised.
+    130 after Ctrl-C. All ranks return the same code; only rank 0 prints, but for a TrainingError, which one rank may
+    meet alone. Anything else is a bug and is raised.
     """
+    _quiet_imports()
     try:
         return main() or 0
     except TuluError as error:
-        if speaks(environ):
+        if speaks(environ) or isinstance(error, TrainingError):  # a loss may be nan on one rank alone
             sys.stderr.write(f"{error}\n")
         return EXIT_REFUSED if isinstance(error, (RecipeError, DataError)) else EXIT_FAILED
     except KeyboardInterrupt:
         if speaks(environ):
             sys.stderr.write("Interrupted. Run the same command again to go on from the last checkpoint.\n")
         return EXIT_INTERRUPTED
+
+
+def _quiet_imports() -> None:
+    """Keep off the terminal what libraries say when they are imported on a CPU: true, and nothing to act upon."""
+    logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator to CPU" not in record.getMessage())
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

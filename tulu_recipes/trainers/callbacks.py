@@ -30,7 +30,10 @@ class MetricsCallback(TrainerCallback):
 
 
 class ProgressCallback(TrainerCallback):
-    """One bar with loss, tokens/s and time left; where nobody watches (a file, a pipe), a line now and then."""
+    """One bar with loss, tokens/s and time left; where nobody watches (a file, a pipe), a line now and then.
+
+    A context manager too: leaving it takes the bar down, so that an error is not written over by it.
+    """
 
     LINES = 20  # lines a run writes into a log file
 
@@ -86,6 +89,12 @@ class ProgressCallback(TrainerCallback):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+    def __enter__(self) -> "ProgressCallback":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.on_train_end()
 
 
 class StopOnSignal(TrainerCallback):
