@@ -151,12 +151,15 @@ def _count_rows(recipe: Recipe, options: argparse.Namespace) -> Rows | None:
     """Exact when model and data are on this disk; as stated otherwise; None when neither."""
     if options.rows and options.tokens_per_row:
         return Rows(options.rows, round(options.rows * options.tokens_per_row), None, exact=False)
-    names = (recipe["model_name_or_path"], recipe["dataset_name"])
-    here = all(name and is_local(name) and Path(name).exists() for name in names)
-    if not here:
+    if not Path(recipe["model_name_or_path"]).exists():
         return None
-    from tulu_recipes.prepare import prepare_data  # seconds: it reads and tokenizes the rows
+    # seconds: the rows are read and tokenized
+    from tulu_recipes.data.mix import load_mix
+    from tulu_recipes.prepare import prepare_data
 
+    mix = load_mix(recipe["dataset_mix"])["sources"] if recipe["dataset_mix"] else []
+    if not all(Path(name).exists() for name in [source["name"] for source in mix] or [recipe["dataset_name"]]):
+        return None
     total = prepare_data(recipe).audit.total
     return Rows(total.trained_rows, total.tokens, total.supervised_tokens, exact=True)
 

@@ -3,6 +3,7 @@
 import importlib
 import os
 from dataclasses import asdict, dataclass
+from getpass import getuser
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -78,7 +79,7 @@ def prepare_data(recipe: Recipe) -> StageData:
     if recipe["use_peft"]:
         _refuse_new_tokens(recipe, len(tokenizer))
     # ranks of one machine take turns, so that the first fills the cache and the others read it
-    with FileLock(Path(gettempdir()) / "tulu_recipes-data.lock"):
+    with FileLock(Path(gettempdir()) / f"tulu_recipes-{getuser()}-{recipe.fingerprint()[:12]}.lock"):
         rows = _train_rows(recipe)
         tokenized = _tokenize(recipe, rows, tokenizer)
         text = _heldout_rows(recipe)
