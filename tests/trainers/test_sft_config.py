@@ -14,21 +14,21 @@ pytestmark = pytest.mark.integration
 @pytest.mark.parametrize(
     ("values", "slug", "words"),
     [
-        ({"loss_reduction": "mean"}, "reduction-unknown", "'mean' is no reduction"),
+        ({"loss_reduction": "mean"}, "unknown-choice", "'mean' is no reduction"),
         (
             {"loss_reduction": "sum", "average_tokens_across_devices": False},
-            "reduction-per-device",
-            "the gradient would depend on the number of devices",
+            "token-average",
+            "the gradient would depend on the number of processes",
         ),
         (
             {"loss_reduction": "sum", "label_smoothing_factor": 0.1},
-            "reduction-label-smoothing",
-            "set label_smoothing_factor: 0",
+            "loss-label-smoothing",
+            "remove label_smoothing_factor",
         ),
         (
             {"loss_reduction": "sequence_mean", "loss_type": "dft"},
-            "reduction-dft",
-            "loss_type: dft already weighs each token",
+            "loss-type",
+            "dft weighs each token by its probability already",
         ),
     ],
 )
