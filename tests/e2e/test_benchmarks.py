@@ -1,0 +1,34 @@
+"""The benchmarks run and print their ratios; how fast anything is, no test says."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.stage import QUIET
+
+pytestmark = pytest.mark.e2e
+
+
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
+    return subprocess.run(command, env=os.environ | QUIET, capture_output=True, text=True, timeout=280)
+
+
+@pytest.mark.slow
+def test_sft_prints_a_ratio_for_each_peer() -> None:
+    done = run("sft", "--quick", "--steps", "3")
+    assert done.returncode == 0, done.stderr
+    for line in ("ours / trl sft ", "ours packed / trl sft packed", "ours packed / trl sft padded"):
+        assert re.search(rf"{line}\s+\d+\.\d\d – \d+\.\d\d – \d+\.\d\d", done.stdout), line
+    assert "python -m tulu_recipes.sft BROKEN.yaml" in done.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it would run for minutes")
+def test_gpu_sft_says_that_it_needs_a_gpu() -> None:
+    done = run("gpu_sft")
+    assert done.returncode == 2
+    assert "needs a CUDA device" in done.stderr
