@@ -45,7 +45,8 @@ def pushed(hub: RunningHub, name: str) -> str:
 
 
 def test_a_model_is_pulled_trained_pushed_and_pulled_again(hub: RunningHub, recipe: Path) -> None:
-    done = sft(hub, recipe, "--hub_private_repo", "true")
+    # every_save, transformers' default: it pushes in between, we push and verify at the end
+    done = sft(hub, recipe, "--hub_private_repo", "true", "--hub_strategy", "every_save")
     assert done.returncode == 0, done.stderr
     assert "pushed: http" in done.stderr
     record = read_json(recipe.parent / "run" / "run.json")

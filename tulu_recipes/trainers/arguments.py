@@ -61,15 +61,7 @@ def sft_arguments(recipe: Recipe) -> SFTConfig:
     values.setdefault("project", "tulu_recipes")
     values.setdefault("run_name", Path(recipe["output_dir"]).name)
     if values["push_to_hub"] is False:
-        for key in (
-            "hub_model_id",
-            "hub_strategy",
-            "hub_token",
-            "hub_private_repo",
-            "hub_always_push",
-            "hub_revision",
-        ):
-            values.pop(key, None)
+        values = {key: value for key, value in values.items() if not key.startswith("hub_")}
     return SFTConfig(**values)
 
 
@@ -104,9 +96,9 @@ def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrained
         "dtype": config.dtype or "float32",
         "quantization_config": quantization_config(recipe),
     }
-    if PartialState().num_processes > 1 and kwargs["quantization_config"] is None:
-        kwargs["device_map"] = None  # each process holds its own copy or shard
     kwargs = {key: value for key, value in kwargs.items() if value is not None}
+    if PartialState().num_processes > 1 and "quantization_config" not in kwargs:
+        kwargs["device_map"] = None  # said, because TRL's default spreads the model over all GPUs of the machine
     model: PreTrainedModel = create_model_from_path(recipe["model_name_or_path"], **kwargs)
     embeddings: Any = model.get_input_embeddings()
     rows: int = embeddings.num_embeddings  # not its weight's shape, which ZeRO-3 empties
