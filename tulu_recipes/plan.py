@@ -220,7 +220,7 @@ def estimate_recipe_memory(
         shape,
         sharding=sharding,
         num_processes=num_processes,
-        per_device_train_batch_size=1 if recipe["packing"] else recipe["per_device_train_batch_size"],
+        per_device_train_batch_size=recipe["per_device_train_batch_size"],  # packed rows, where rows are packed
         max_length=recipe["max_length"] or shape.max_position_embeddings,
         weights_dtype="nf4" if recipe["load_in_4bit"] else "bfloat16" if recipe["dtype"] == "bfloat16" else "float32",
         mixed_precision=mixed,
