@@ -13,6 +13,7 @@ from tests.stage import run_sft, run_sft_here, write_recipe
 from tests.tiny import WORDS, conversation, write_rows
 from tulu_recipes.errors import TrainingError
 from tulu_recipes.run import newest_checkpoint, read_json, read_metrics
+from tulu_recipes.trainers.arguments import sft_arguments
 from tulu_recipes.trainers.verify import check_saved
 
 pytestmark = pytest.mark.e2e
@@ -151,7 +152,7 @@ def test_totals_that_differ_from_the_audit_s_fail_the_run(tmp_path: Path) -> Non
     data = prepare_data(recipe)
     total = data.audit.total
     trainer = SimpleNamespace(
-        args=SimpleNamespace(num_train_epochs=2.0, world_size=1, per_device_train_batch_size=1, max_steps=-1),
+        args=sft_arguments(recipe),
         _total_train_tokens=2 * total.tokens,
         progress=SimpleNamespace(supervised_tokens=2 * total.supervised_tokens),
         train_dataset=data.train,
