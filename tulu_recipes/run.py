@@ -200,7 +200,7 @@ def _folder_problem(
     folder: Path, record: dict[str, Any] | None, fingerprint: str, science: Mapping[str, Any]
 ) -> Problem | None:
     if record is None:
-        ours = ("run.lock", ".run.json.writing")
+        ours = ("_run.lock", ".run.json.writing")
         strangers = [entry.name for entry in folder.iterdir() if entry.name not in ours] if folder.is_dir() else []
         if not strangers:
             return None
@@ -244,7 +244,7 @@ def _processes_problem(folder: Path, record: dict[str, Any] | None, num_processe
 
 def _take_lock(folder: Path) -> FileLock:
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "run.lock")
+    lock = FileLock(folder / "_run.lock")  # transformers pushes no file that starts with _
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -179,7 +179,7 @@ def opened(folder: Path, num_processes: int = 1, **science: Any) -> Any:
 
 
 def test_a_kill_while_the_folder_was_made_does_not_make_it_a_stranger_s(tmp_path: Path) -> None:
-    for name in ("run.lock", ".run.json.writing"):
+    for name in ("_run.lock", ".run.json.writing"):
         (tmp_path / name).touch()
     assert opened(tmp_path).status == "started"
 

@@ -79,7 +79,7 @@ def test_ctrl_c_then_a_full_disk_then_the_same_command_give_the_uninterrupted_ru
     assert 3 <= step < 40
     assert newest_checkpoint(run, 1) == run / f"checkpoint-{step}"
 
-    with FileLock(run / "run.lock"):  # as a second process would hold it
+    with FileLock(run / "_run.lock"):  # as a second process would hold it
         busy = run_sft_here(recipe)
     assert (busy.returncode, slugs(busy.stderr)) == (2, {"run-folder-busy"})
 
