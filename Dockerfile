@@ -1,7 +1,7 @@
 # For GPU nodes: the supported set with CUDA builds of PyTorch and vLLM, for any command that `accelerate launch` can start.
 #
 #   docker build -t tulu-recipes .
-#   docker run --gpus all --ipc host -v "$PWD/runs:/work/runs" -v hf-cache:/cache/huggingface -e HF_TOKEN tulu-recipes \
+#   docker run --gpus all --ipc host -v "$PWD/runs:/app/runs" -v hf-cache:/cache/huggingface -e HF_TOKEN tulu-recipes \
 #       --config_file recipes/machines/zero3.yaml -m tulu_recipes.sft recipes/tulu3/8b/sft.yaml
 #
 # `make docker-check` lints this file and resolves what it installs, without an engine.
@@ -20,7 +20,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     HF_HOME=/cache/huggingface \
     PYTHONUNBUFFERED=1
 
-WORKDIR /work
+WORKDIR /app
 
 # Dependencies before the package: a change of code leaves this layer, several GB, as it is.
 COPY constraints.txt constraints-gpu.txt pyproject.toml ./
@@ -36,11 +36,11 @@ COPY data_mixes ./data_mixes
 COPY recipes ./recipes
 
 RUN useradd --create-home --uid 1001 tulu \
-    && mkdir --parents /cache/huggingface /work/runs \
-    && chown --recursive tulu:tulu /cache /work/runs
+    && mkdir --parents /cache/huggingface /app/runs \
+    && chown --recursive tulu:tulu /cache /app/runs
 # By number, so that Kubernetes can tell that it is not root.
 USER 1001
-VOLUME ["/cache/huggingface", "/work/runs"]
+VOLUME ["/cache/huggingface", "/app/runs"]
 
 ENTRYPOINT ["accelerate", "launch"]
 CMD ["--help"]

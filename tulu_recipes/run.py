@@ -28,6 +28,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from tulu_recipes.config.entry import EXIT_INTERRUPTED
 from tulu_recipes.errors import Problem, RecipeError, TrainingError
 
 PACKAGES = (
@@ -36,7 +37,6 @@ PACKAGES = (
 ).split()
 # A run goes through these in order; "stopped" and "failed" runs are resumed, "trained" ones only pushed
 FINISHED, TRAINED = "finished", "trained"
-EXIT_INTERRUPTED = 130
 
 
 def write_text(path: Path, text: str) -> None:
