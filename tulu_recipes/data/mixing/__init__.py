@@ -1,0 +1,1 @@
+"""From a mix YAML to a proven dataset: resolve, convert, select, write, lock."""

@@ -1,0 +1,213 @@
+"""mix.lock.json: what a mix was built from and what came out, so that it can be proven or refused."""
+
+import platform
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tulu_recipes.data.mixing.job import Job
+from tulu_recipes.data.mixing.mix_file import Mix
+from tulu_recipes.data.mixing.resolve import file_sha256
+from tulu_recipes.errors import DataError, Problem
+from tulu_recipes.run import read_json
+
+LOCK = "mix.lock.json"
+# Raised when the same YAML and sources would give other rows than the release before.
+SEMANTICS = 1
+# Libraries whose version can change rows; pyarrow alone shapes the bytes of a file.
+TOOLS = ("tulu-recipes", "datasets", "pyarrow", "tokenizers", "rensa", "py3langid", "math-verify")
+
+Lock = dict[str, Any]
+
+
+def make_lock(job: Job, summary: Mapping[str, Any], shards: list[dict[str, Any]], more: Mapping[str, Any]) -> Lock:
+    """The lock of a finished build.
+
+    Args:
+        summary: what selection wrote. shards: path, rows, bytes, sha256 of each file.
+        more: tokenizer and decontamination entries.
+    """
+    sources = [source.provenance() | totals for source, totals in zip(job.sources, summary["sources"], strict=True)]
+    totals = ("rows", "tokens", "characters", "content_sha256")
+    return {
+        "semantics": SEMANTICS,
+        "name": job.mix.name,
+        "mix_sha256": job.mix.sha256,
+        "mix": job.mix.meaning(),
+        "target": job.mix.target,
+        "seed": job.mix.seed,
+        "tools": tool_versions(),
+        "sources": sources,
+        **more,
+        "result": {key: summary[key] for key in totals} | {"shards": shards},
+        "statistics": summary["statistics"],
+    }
+
+
+def tool_versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in TOOLS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def lock_beside(mix_path: str | Path) -> Path:
+    """The lock that is kept with a mix file: NAME.lock.json."""
+    return Path(mix_path).with_suffix(".lock.json")
+
+
+def read_lock(path: Path) -> Lock:
+    """A lock from its file.
+
+    Raises:
+        DataError: the file is missing, cut or no lock.
+    """
+    try:
+        lock = read_json(path)
+        complete = {"semantics", "mix_sha256", "mix", "sources", "result"} <= lock.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(_unreadable(path, str(error) or type(error).__name__)) from error
+    if not complete:
+        raise DataError(_unreadable(path, "keys are missing"))
+    found: Lock = lock
+    return found
+
+
+def _unreadable(path: Path, said: str) -> Problem:
+    return Problem("mix-lock-unreadable", str(path), f"This is no lock of a mix ({said}).", "build the mix again.")
+
+
+def check_mix_is_locked(mix: Mix, lock: Lock, where: Path) -> None:
+    """Refuse a mix file that says something else than its lock.
+
+    Raises:
+        DataError: mix-lock-stale, naming the keys that differ.
+    """
+    if lock["semantics"] != SEMANTICS:
+        what = f"The lock has semantics {lock['semantics']}; this version of tulu_recipes builds semantics {SEMANTICS}."
+        raise DataError(Problem("mix-lock-stale", str(where), what, f"build it anew: {rebuild_command(mix)}"))
+    if lock["mix_sha256"] != mix.sha256:
+        changes = "; ".join(list(_differences(lock["mix"], mix.meaning()))[:8])
+        what = f"{mix.path} says something else than its lock: {changes}."
+        mend = f"build it anew:  {rebuild_command(mix)}  or undo the change."
+        raise DataError(Problem("mix-lock-stale", str(where), what, mend))
+
+
+def rebuild_command(mix: Mix) -> str:
+    return f"python -m tulu_recipes.mix {mix.path}"
+
+
+def check_sources_are_locked(job: Job, lock: Lock, where: Path) -> None:
+    """Refuse sources, evaluations and tools that are not those of the lock; names each and what changed.
+
+    Raises:
+        DataError: mix-source-moved, mix-tool-moved.
+    """
+    problems = []
+    for source, locked in zip(job.sources, lock["sources"], strict=True):
+        changes = "; ".join(list(_moves(locked, source.provenance()))[:5])
+        if changes:
+            what = f"{source.title} is not what the lock holds: {changes}."
+            mend = f"restore it, or accept it:  {rebuild_command(job.mix)}"
+            problems.append(Problem("mix-source-moved", f"{where}, {source.source.place}", what, mend))
+    here = tool_versions()["pyarrow"]
+    if lock["tools"]["pyarrow"] != here:
+        what = f"The lock was written with pyarrow {lock['tools']['pyarrow']}; this is {here}, whose files differ."
+        mend = f"install pyarrow=={lock['tools']['pyarrow']}, or build without --locked (the rows are compared)."
+        problems.append(Problem("mix-tool-moved", str(where), what, mend))
+    if problems:
+        raise DataError(problems)
+
+
+def _moves(locked: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("revision", "rows_available", "layout"):
+        if locked[key] != found[key]:
+            yield f"{key.replace('_', ' ')} {locked[key]} → {found[key]}"
+    before = {file["path"]: file for file in locked["files"]}
+    after = {file["path"]: file for file in found["files"]}
+    for path in sorted(before.keys() | after.keys()):
+        if path not in after:
+            yield f"{path} is gone"
+        elif path not in before:
+            yield f"{path} is new"
+        elif before[path]["sha256"] != after[path]["sha256"]:
+            old, new = before[path]["bytes"], after[path]["bytes"]
+            yield f"{path} has another content ({old:,} → {new:,} bytes)"
+
+
+def check_result(lock: Lock, built: Lock, where: Path, *, byte_for_byte: bool) -> None:
+    """Refuse a build whose rows, or files, are not the lock's.
+
+    Raises:
+        DataError: mix-lock-mismatch.
+    """
+    before, after = lock["result"], built["result"]
+    tools = ", ".join(
+        f"{name} {lock['tools'].get(name)} → {version}"
+        for name, version in built["tools"].items()
+        if lock["tools"].get(name) != version
+    )
+    because = f" Changed since: {tools}." if tools else ""
+    if before["content_sha256"] != after["content_sha256"]:
+        steps = "; ".join(_step_changes(lock, built)) or "the same number of rows, but other ones or in another order"
+        what = f"The rows are not those of the lock: {steps}.{because}"
+    elif byte_for_byte and [s["sha256"] for s in before["shards"]] != [s["sha256"] for s in after["shards"]]:
+        what = f"The rows are those of the lock, the bytes of the files are not.{because}"
+    else:
+        return
+    mend = "install the tools of the lock, or build anew without --locked."
+    raise DataError(Problem("mix-lock-mismatch", str(where), what, mend))
+
+
+def _step_changes(lock: Lock, built: Lock) -> Iterator[str]:
+    for before, after in zip(lock["sources"], built["sources"], strict=True):
+        for old, new in zip(before["steps"], after["steps"], strict=False):
+            if old["rows_out"] != new["rows_out"]:
+                yield f"{after['label'] or after['name']}, {new['step']}: {old['rows_out']:,} → {new['rows_out']:,}"
+                break
+
+
+def _differences(before: Any, after: Any, key: str = "") -> Iterator[str]:
+    """Where two nested values differ, as  key: old → new."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in sorted(before.keys() | after.keys()):
+            yield from _differences(before.get(name), after.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for number, (one, other) in enumerate(zip(before, after, strict=True), start=1):
+            yield from _differences(one, other, f"{key} {number}")
+    elif before != after:
+        yield f"{key}: {_short(before)} → {_short(after)}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return f"{len(value)} entries"
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def check_files(folder: Path, lock: Lock) -> None:
+    """Refuse a built mix whose files are not those its lock lists.
+
+    Raises:
+        DataError: mix-files-changed.
+    """
+    problems = []
+    for shard in lock["result"]["shards"]:
+        path = folder / shard["path"]
+        if not path.is_file():
+            fault = "is missing"
+        elif path.stat().st_size != shard["bytes"]:
+            fault = f"has {path.stat().st_size:,} bytes, the lock says {shard['bytes']:,}"
+        elif file_sha256(path) != shard["sha256"]:
+            fault = "has another content than the lock says"
+        else:
+            continue
+        mend = f"build the mix again:  python -m tulu_recipes.mix <{lock['name']}.yaml> --output_dir {folder}"
+        problems.append(Problem("mix-files-changed", str(path), f"{shard['path']} {fault}.", mend))
+    if problems:
+        raise DataError(problems)

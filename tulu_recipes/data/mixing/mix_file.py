@@ -1,0 +1,347 @@
+"""Reading a mix YAML: every problem at once, each with its line; nothing is loaded or asked."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tulu_recipes.config.schema import Key
+from tulu_recipes.config.surroundings import is_local, local_path
+from tulu_recipes.config.values import nearest, plain_value, read_value, show_node
+from tulu_recipes.config.yaml_lines import read_flat_yaml, where_line
+from tulu_recipes.data.filters import GLOBAL_FILTERS, filter_problems
+from tulu_recipes.data.mixing.mix_keys import AMOUNTS, DECONTAMINATE_KEYS, MIX_KEYS, NO_WEIGHT, SOURCE_KEYS
+from tulu_recipes.errors import DataError, Problem
+
+Node = tuple[yaml.Node, str]  # a value and where it stands
+
+
+@dataclass(frozen=True)
+class FilterCall:
+    """A filter as a mix names it."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class MixSource:
+    """One source as written; `where` in the file is `rows_where` here, `place` is file and line."""
+
+    name: str
+    config: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    label: str | None = None
+    layout: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    keep_columns: tuple[str, ...] = ()
+    rows_where: Mapping[str, Any] = field(default_factory=dict)
+    rows: int | None = None
+    fraction_of_source: float | None = None
+    repeat: float | None = None
+    licence: str | None = None
+    filters: tuple[FilterCall, ...] = ()
+    place: str = ""
+
+    @property
+    def amount(self) -> dict[str, float]:
+        """The one amount that is given; empty takes every row once."""
+        return {key: getattr(self, key) for key in AMOUNTS if getattr(self, key) is not None}
+
+    @property
+    def title(self) -> str:
+        return self.label or self.name
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A whole mix, overlays applied."""
+
+    path: str
+    sources: tuple[MixSource, ...]
+    target: str = "sft"
+    seed: int = 42
+    order: str = "shuffled"
+    tokenizer: str | None = None
+    tokenizer_revision: str | None = None
+    shard_rows: int = 50_000
+    max_broken_fraction: float = 0.01
+    filters: tuple[FilterCall, ...] = ()
+    decontaminate: Mapping[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).stem
+
+    def meaning(self) -> dict[str, Any]:
+        """What the file says, without its layout, comments and overlays: equal for mixes that mean the same."""
+        values = {key: value for key, value in asdict(self).items() if key != "path"}
+        for source in values["sources"]:
+            source["where"] = source.pop("rows_where")
+            del source["place"]
+        values["sources"] = [{k: v for k, v in s.items() if v not in (None, {}, ())} for s in values["sources"]]
+        plain: dict[str, Any] = json.loads(json.dumps(values))
+        return plain
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(self.meaning(), sort_keys=True).encode()).hexdigest()
+
+
+def is_mix_file(path: str | Path) -> bool:
+    """Whether a YAML file is a mix rather than a recipe: it has `sources` or a `base`."""
+    if Path(path).suffix not in (".yaml", ".yml") or not Path(path).is_file():
+        return False
+    return bool({entry.key for entry in read_flat_yaml(str(path)).entries} & {"sources", "base"})
+
+
+def load_mix(path: str | Path) -> Mix:
+    """Read and check a mix file and the files it is based on.
+
+    Raises:
+        DataError: every problem at once.
+    """
+    problems: list[Problem] = []
+    values = _read_file(str(path), problems, ())
+    values.pop("base", None)
+    if not problems and not values.get("sources"):
+        problems.append(
+            Problem("mix-empty", str(path), "The mix has no sources.", "write  sources:  with a list of  - name: ….")
+        )
+    values["sources"] = tuple(values.get("sources", ()))
+    mix = Mix(path=str(path), **values)
+    problems += _whole_mix_problems(mix)
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise DataError(problems, headline=f"{path}: {count}, nothing was loaded.")
+    return mix
+
+
+def _read_file(path: str, problems: list[Problem], seen: tuple[Path, ...]) -> dict[str, Any]:
+    """The values of a file over those of its base."""
+    file = read_flat_yaml(path)
+    problems += file.problems
+    entries = {entry.key: (entry.node, where_line(path, entry.line)) for entry in file.entries}
+    values = _read_keys(entries, MIX_KEYS, problems, skip=("sources", "filters", "decontaminate", "base", "without"))
+    target = values.get("target", "sft")
+    base: dict[str, Any] = {}
+    if file.problems:
+        return values  # lines of nested values are not known where the file is no YAML
+    if "base" in entries:
+        base = _read_base(path, entries["base"], problems, (*seen, Path(path).resolve()))
+        target = values.get("target", base.get("target", "sft"))
+    if "filters" in entries:
+        values["filters"] = tuple(_read_filters(entries["filters"], target, problems))
+    if "decontaminate" in entries:
+        values["decontaminate"] = _read_decontaminate(entries["decontaminate"], problems)
+    own = tuple(_read_sources(path, entries["sources"], target, problems)) if "sources" in entries else ()
+    inherited = _leave_out(base.get("sources", ()), entries.get("without"), problems)
+    return {**base, **values, "sources": (*inherited, *own)}
+
+
+def _read_base(path: str, given: Node, problems: list[Problem], seen: tuple[Path, ...]) -> dict[str, Any]:
+    node, where = given
+    base = Path(path).parent / str(node.value)
+    if base.resolve() in seen:
+        problems.append(Problem("mix-base", where, f"base: {node.value} leads back to this file.", "name another."))
+        return {}
+    return _read_file(str(base), problems, seen)
+
+
+def _leave_out(sources: tuple[MixSource, ...], without: Node | None, problems: list[Problem]) -> tuple[MixSource, ...]:
+    if without is None:
+        return sources
+    node, where = without
+    names = read_value(MIX_KEYS["without"], node, where)
+    if isinstance(names, Problem):
+        problems.append(names)
+        return sources
+    for name in names:
+        if not any(name in (source.name, source.label) for source in sources):
+            known = [word for source in sources for word in (source.label, source.name) if word]
+            near = nearest(name, known)
+            mend = f"write  {near}" if near else "name a label or a name of the base's sources."
+            problems.append(Problem("mix-base", where, f"without: the base has no source {name}.", mend))
+    return tuple(source for source in sources if source.name not in names and source.label not in names)
+
+
+def _read_keys(
+    entries: Mapping[str, Node], keys: Mapping[str, Key], problems: list[Problem], skip: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Values by name; what is unknown or does not fit becomes a problem."""
+    values = {}
+    for name, (node, where) in entries.items():
+        if name not in keys:
+            problems.append(_unknown(name, node, where, keys))
+        elif name not in skip:
+            value = read_value(keys[name], node, where)
+            if isinstance(value, Problem):
+                problems.append(value)
+            else:
+                values[name] = tuple(value) if isinstance(value, list) else value
+    return values
+
+
+def _unknown(name: str, node: yaml.Node, where: str, keys: Mapping[str, Key]) -> Problem:
+    if name in ("weight", "weights", "fraction", "proportion", "probability", "probabilities"):
+        return Problem("mix-weight", where, f"{name} cannot be said here.", NO_WEIGHT)
+    near = nearest(name, list(keys))
+    what = f"No such key: {name}." + (f" Nearest: {near}." if near else "")
+    mend = f"write  {near}: {show_node(node)}" if near else f"use {', '.join(keys)}."
+    return Problem("mix-key-unknown", where, what, mend)
+
+
+def _mapping(path: str, node: yaml.Node, problems: list[Problem]) -> dict[str, Node]:
+    """Entries of a nested mapping with their lines; doubled keys are refused."""
+    entries: dict[str, Node] = {}
+    for key_node, value in node.value:
+        name, where = str(key_node.value), where_line(path, key_node.start_mark.line + 1)
+        if name in entries:
+            what = f"{name} is set twice in one place; YAML would silently keep the last."
+            problems.append(Problem("duplicate-key", where, what, "remove one of the two."))
+        else:
+            entries[name] = (value, where)
+    return entries
+
+
+def _read_sources(path: str, given: Node, target: str, problems: list[Problem]) -> Iterator[MixSource]:
+    node, where = given
+    if not isinstance(node, yaml.SequenceNode):
+        what = f"sources is {show_node(node)}, not a list."
+        problems.append(Problem("mix-source", where, what, "write  - name: <Hub id, file or folder>  for each."))
+        return
+    for item in node.value:
+        source = _read_source(path, item, target, problems)
+        if source is not None:
+            yield source
+
+
+def _read_source(path: str, node: yaml.Node, target: str, problems: list[Problem]) -> MixSource | None:
+    place = where_line(path, node.start_mark.line + 1)
+    if not isinstance(node, yaml.MappingNode):
+        what = f"A source is {show_node(node)}, not keys with values."
+        problems.append(Problem("mix-source", place, what, "write  - name: <Hub id, file or folder>"))
+        return None
+    entries = _mapping(path, node, problems)
+    values = _read_keys(entries, SOURCE_KEYS, problems, skip=("filters", "where"))
+    if "name" not in entries:
+        problems.append(Problem("mix-source", place, "A source has no name.", "write  name: <Hub id, file or folder>"))
+    amounts = [key for key in AMOUNTS if key in entries]
+    if len(amounts) > 1:
+        what = f"{values.get('name')} has {' and '.join(amounts)}; they say different things."
+        problems.append(Problem("mix-amount", entries[amounts[1]][1], what, "keep exactly one."))
+    if "filters" in entries:
+        values["filters"] = tuple(_read_filters(entries["filters"], target, problems))
+    if "where" in entries:
+        values["rows_where"] = _read_where(entries["where"], problems)
+    return MixSource(place=place, **values) if "name" in values else None
+
+
+def _read_where(given: Node, problems: list[Problem]) -> dict[str, list[Any]]:
+    node, where = given
+    if not isinstance(node, yaml.MappingNode) or not node.value:
+        what = f"where is {show_node(node)}."
+        problems.append(Problem("mix-source", where, what, "write  where: {column: value}  or  {column: [a, b]}"))
+        return {}
+    read = plain_value(node)
+    return {column: value if isinstance(value, list) else [value] for column, value in read.items()}
+
+
+def _read_filters(given: Node, target: str, problems: list[Problem]) -> Iterator[FilterCall]:
+    node, where = given
+    path, _, _ = where.rpartition(" line ")
+    if not isinstance(node, yaml.SequenceNode):
+        mend = "write one filter a line:  - characters: {max: 20000}"
+        problems.append(Problem("mix-filter", where, f"filters is {show_node(node)}, not a list.", mend))
+        return
+    for item in node.value:
+        place = where_line(path, item.start_mark.line + 1)
+        call = _filter_call(item)
+        if call is None:
+            what = "A filter is a name, or one name with its parameters."
+            problems.append(Problem("mix-filter", place, what, "write  - language: {keep: [en]}"))
+            continue
+        found = filter_problems(call.name, call.params, target)
+        problems += [Problem("mix-filter", place, *_what_and_mend(text)) for text in found]
+        yield call
+
+
+def _filter_call(node: yaml.Node) -> FilterCall | None:
+    if isinstance(node, yaml.ScalarNode):
+        return FilterCall(str(node.value))
+    if isinstance(node, yaml.MappingNode) and len(node.value) == 1:
+        name, params = node.value[0]
+        read = plain_value(params)
+        if isinstance(read, dict) or read is None:
+            return FilterCall(str(name.value), read or {})
+    return None
+
+
+def _what_and_mend(text: str) -> tuple[str, str]:
+    """A filter says what is wrong in its first sentence, and how to mend it in the rest."""
+    what, _, mend = text.partition(". ")
+    return (f"{what}.", mend) if mend else (text, "see docs/filters.md.")
+
+
+def _read_decontaminate(given: Node, problems: list[Problem]) -> dict[str, Any] | None:
+    node, where = given
+    path, _, _ = where.rpartition(" line ")
+    if not isinstance(node, yaml.MappingNode):
+        if isinstance(node, yaml.ScalarNode) and node.value in ("", "null", "~", "false"):
+            return None  # an overlay switches it off
+        what, mend = f"decontaminate is {show_node(node)}.", "write  decontaminate: {against: data_mixes/evals.yaml}"
+        problems.append(Problem("mix-decontaminate", where, what, mend))
+        return None
+    values = _read_keys(_mapping(path, node, problems), DECONTAMINATE_KEYS, problems)
+    against = values.get("against")
+    if against is None or not Path(against).is_file():
+        what = f"decontaminate names {against or 'no evaluation list'}, which is no file."
+        problems.append(Problem("mix-decontaminate", where, what, "write  against: data_mixes/evals.yaml"))
+    return values
+
+
+def _whole_mix_problems(mix: Mix) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for source in mix.sources:
+        yield from _amount_problems(source)
+        if is_local(source.name) and "://" not in source.name and not local_path(source.name).exists():
+            what = f"{source.name} does not exist; paths are relative to the current directory."
+            yield Problem("path-missing", source.place, what, "check the path.")
+        same = repr(replace(source, place="", label=None, rows=None, fraction_of_source=None, repeat=None))
+        if same in seen:
+            what = f"{source.name} is named twice, here and in {seen[same]}; its rows would overlap."
+            yield Problem("mix-source-twice", source.place, what, "keep one, with  repeat: 2  for rows taken twice.")
+        seen.setdefault(same, source.place)
+    yield from _repeated_filters(mix)
+    if mix.tokenizer is None and any(call.name == "tokens" for call in _all_filters(mix)):
+        what = "The filter tokens counts tokens, but the mix names no tokenizer."
+        yield Problem("mix-filter", mix.path, what, "write  tokenizer: <Hub id or folder>")
+
+
+def _amount_problems(source: MixSource) -> Iterator[Problem]:
+    if source.repeat is not None and source.repeat > 1000:
+        what = f"repeat: {source.repeat:g} takes every row of {source.name} over a thousand times."
+        yield Problem("mix-amount", source.place, what, "if a number of rows is meant, write  rows: N")
+
+
+def _all_filters(mix: Mix) -> Iterator[FilterCall]:
+    yield from mix.filters
+    for source in mix.sources:
+        yield from source.filters
+
+
+def _repeated_filters(mix: Mix) -> Iterator[Problem]:
+    """Steps are told apart by name in the lock, and deduplicating twice says nothing new."""
+    lists = [(mix.filters, mix.path), *((source.filters, source.place) for source in mix.sources)]
+    for filters, where in lists:
+        names = [call.name for call in filters]
+        for name in sorted({name for name in names if name in GLOBAL_FILTERS and names.count(name) > 1}):
+            yield Problem("mix-filter", where, f"The filter {name} stands twice in one list.", "keep one.")

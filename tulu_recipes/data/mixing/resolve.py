@@ -1,0 +1,175 @@
+"""From a source as written to rows at hand: its commit, its files with their hashes, its layout."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset
+
+from tulu_recipes import hub
+from tulu_recipes.config.surroundings import is_local, local_path
+from tulu_recipes.data.layouts import canonical_schema, recognise
+from tulu_recipes.data.mixing.job import ResolvedSource
+from tulu_recipes.data.mixing.mix_file import Mix, MixSource
+from tulu_recipes.data.sources import load_dataset_rows
+from tulu_recipes.errors import DataError, HubError, Problem
+
+HF = "hf://datasets/"
+
+
+def resolve_sources(mix: Mix, pinned: Mapping[int, str] | None = None) -> tuple[ResolvedSource, ...]:
+    """Every source of a mix, its rows downloaded or read.
+
+    Args:
+        pinned: commits to take in place of `revision`, by source number: a lock's.
+    Raises:
+        DataError: every source that cannot be read, or whose columns do not fit; nothing is downloaded when a
+            source is missing or gated.
+    """
+    problems = [problem for source in mix.sources for problem in _unreadable(source)]
+    if problems:
+        raise DataError(problems)
+    resolved = []
+    for number, source in enumerate(mix.sources):
+        try:
+            resolved.append(_resolve(mix, number, source, (pinned or {}).get(number)))
+        except (DataError, HubError) as error:
+            problems += [_placed(problem, source) for problem in error.problems]
+    if problems:
+        raise DataError(problems)
+    return tuple(resolved)
+
+
+def hub_id(source: MixSource) -> str | None:
+    """The Hub dataset a source is taken from; None for local files."""
+    if source.name.startswith(HF):
+        return "/".join(source.name.removeprefix(HF).split("/")[:2]).partition("@")[0]
+    return None if is_local(source.name) else source.name
+
+
+def _unreadable(source: MixSource) -> list[Problem]:
+    repo = hub_id(source)
+    if repo is None:
+        return []
+    return hub.check_readable(repo, repo_type="dataset", revision=_asked_revision(source), where=source.place)
+
+
+def _asked_revision(source: MixSource) -> str | None:
+    """`revision`, or what stands behind the @ of an hf:// path."""
+    if source.name.startswith(HF):
+        owner_and_name = "/".join(source.name.removeprefix(HF).split("/")[:2])
+        return owner_and_name.partition("@")[2] or source.revision
+    return source.revision
+
+
+def _placed(problem: Problem, source: MixSource) -> Problem:
+    """A loader's problem, said of the line of the mix that led to it."""
+    if source.place in problem.where:
+        return problem
+    return replace(problem, where=f"{source.place} ({problem.where})" if problem.where else source.place)
+
+
+def _resolve(mix: Mix, number: int, source: MixSource, pin: str | None) -> ResolvedSource:
+    repo = hub_id(source)
+    commit = None
+    if repo is not None:
+        commit = pin or hub.resolve_revision(repo, repo_type="dataset", revision=_asked_revision(source))
+    loaded = load_dataset_rows(
+        _at_commit(source.name, commit),
+        config=source.config,
+        split=source.split,
+        revision=None if source.name.startswith(HF) else commit,
+    )
+    rows: Dataset = loaded.rows
+    layout = recognise(rows.features, mix.target, source.place, layout=source.layout, columns=source.columns)
+    _check_columns(source, rows.column_names)
+    licence = source.licence
+    if licence is None and repo is not None:
+        licence = hub.licence_of(repo, repo_type="dataset", revision=commit)
+    files = _local_files(source.name, loaded.files) if repo is None else _hub_files(repo, commit, loaded.files)
+    return ResolvedSource(number, source, rows, layout, commit, licence, files)
+
+
+def _at_commit(name: str, commit: str | None) -> str:
+    """An hf:// path with its revision made a commit."""
+    if not name.startswith(HF) or commit is None:
+        return name
+    owner, repo, *path = name.removeprefix(HF).split("/")
+    return f"{HF}{owner}/{repo.partition('@')[0]}@{commit}/{'/'.join(path)}"
+
+
+def _check_columns(source: MixSource, there: list[str]) -> None:
+    asked = [*source.keep_columns, *source.rows_where]
+    missing = [column for column in asked if column not in there]
+    if missing:
+        what = f"{source.name} has no column {', '.join(missing)}; it has {', '.join(sorted(there))}."
+        raise DataError(Problem("mix-column", source.place, what, "name columns of the dataset."))
+
+
+def _local_files(name: str, files: list[str]) -> list[dict[str, Any]]:
+    root = local_path(name)
+    found = [Path(file) for file in files] or ([root] if root.is_file() else sorted(root.rglob("*")))
+    return [
+        {
+            "path": file.name if root.is_file() else file.resolve().relative_to(root.resolve()).as_posix(),
+            "bytes": file.stat().st_size,
+            "sha256": file_sha256(file),
+        }
+        for file in found
+        if file.is_file()
+    ]
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hub_files(repo: str, commit: str | None, files: list[str]) -> list[dict[str, Any]]:
+    """What the Hub says of the data files; their content is fixed by the commit."""
+    paths = [file.partition(f"@{commit}/")[2] for file in files if f"@{commit}/" in file]
+    return hub.file_hashes(repo, paths, revision=commit) if paths else []
+
+
+def mix_schema(sources: tuple[ResolvedSource, ...], target: str) -> pa.Schema:
+    """Columns of the finished rows: the target's, kept ones, and `source` last.
+
+    Raises:
+        DataError: a kept column has another type in another source.
+    """
+    schema = canonical_schema(target)
+    kept: dict[str, tuple[pa.DataType, ResolvedSource]] = {}
+    problems = []
+    for source in sources:
+        types = source.rows.features.arrow_schema
+        for column in source.source.keep_columns:
+            if column in (*schema.names, "source"):
+                continue
+            found = types.field(column).type
+            known, first = kept.get(column, (found, source))
+            merged = _common_type(known, found)
+            if merged is None:
+                what = f"{column} is {found} in {source.title} and {known} in {first.title}."
+                mend = "keep it in one of them alone, or rename it with  columns:"
+                problems.append(Problem("mix-column", source.source.place, what, mend))
+            kept[column] = (merged or known, first)
+    if problems:
+        raise DataError(problems)
+    fields = [pa.field(name, found) for name, (found, _) in kept.items()]
+    return pa.schema([*schema, *fields, pa.field("source", pa.string())])
+
+
+def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """The type that holds both, as Arrow sees it (int32 and int64, null and anything); None when there is none."""
+    try:
+        unified = pa.unify_schemas(
+            [pa.schema([("x", one)]), pa.schema([("x", other)])], promote_options="permissive"
+        )
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return None
+    return unified.field("x").type
+
+

@@ -1,0 +1,343 @@
+"""Second pass, on keys alone: duplicates, contamination and amounts decide which rows are in, and in what order.
+
+    selection/part.npy, row.npy   where each finished row lies, in the finished order
+    selection/bounds.npy          first row of each shard, and the end
+    selection/summary.json        per source steps and totals, the contamination table, statistics, content hash
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tulu_recipes.data.contamination.decide import Decision, decide
+from tulu_recipes.data.contamination.evals_file import load_evals
+from tulu_recipes.data.contamination.index import EvalIndex
+from tulu_recipes.data.filters import GLOBAL_FILTERS
+from tulu_recipes.data.filters.duplicates import keep_distinct
+from tulu_recipes.data.mixing.convert import labels_of, read_arrow
+from tulu_recipes.data.mixing.job import Job, atomic_folder, load_job
+from tulu_recipes.data.mixing.keys import copies_for, order_of_copies
+from tulu_recipes.data.mixing.mix_file import FilterCall
+from tulu_recipes.data.statistics import mix_statistics
+from tulu_recipes.errors import DataError, Problem
+from tulu_recipes.run import read_json, write_json
+
+SHARD_BYTES = 256 << 20  # of text; a larger shard is hard to push and to view
+Numbers = npt.NDArray[Any]
+
+
+@dataclass
+class Pool:
+    """Every converted row of the mix; arrays of N, in the order of parts.
+
+    alive: not yet dropped by a step. steps: per source, as the lock holds them.
+    """
+
+    columns: dict[str, Numbers]
+    duplicates: list[dict[str, Numbers]]  # per source, by step
+    labels: list[str]
+    alive: npt.NDArray[np.bool_]
+    steps: list[list[dict[str, Any]]]
+
+    def __getitem__(self, name: str) -> Numbers:
+        return self.columns[name]
+
+    def rows_of(self, source: int) -> npt.NDArray[np.int64]:
+        return np.flatnonzero(self["source"] == source)
+
+    def drop(self, step: str, gone: npt.NDArray[np.bool_], sources: list[int], reason: str) -> None:
+        """Take rows out and note it for each of `sources`."""
+        for source in sources:
+            rows = self.rows_of(source)
+            before, leaving = int(self.alive[rows].sum()), int((self.alive[rows] & gone[rows]).sum())
+            reasons = {reason: leaving} if leaving else {}
+            self.steps[source].append(
+                {"step": step, "rows_in": before, "rows_out": before - leaving, "reasons": reasons}
+            )
+        self.alive &= ~gone
+
+
+def select_rows(folder: Path) -> None:
+    """Decide on every row of a job whose parts are all converted.
+
+    Raises:
+        DataError: a source has too many broken rows, too few rows for its amount, or none left.
+    """
+    job = load_job(folder)
+    if (folder / "selection").is_dir():
+        return
+    pool = _load_pool(folder, job)
+    _check_broken(job, pool)
+    _drop_duplicates(job, pool)
+    decision = _decontaminate(folder, job, pool)
+    _check_left(job, pool)
+    chosen, copy = _take_amounts(job, pool)
+    order = _final_order(job, pool, chosen, copy)
+    chosen = chosen[order]
+    with atomic_folder(folder / "selection") as writing:
+        np.save(writing / "part.npy", pool["part"][chosen])
+        np.save(writing / "row.npy", pool["row"][chosen])
+        np.save(writing / "bounds.npy", _shard_bounds(pool["bytes"][chosen], job.mix.shard_rows))
+        write_json(writing / "summary.json", _summary(job, pool, chosen, decision))
+
+
+def _load_pool(folder: Path, job: Job) -> Pool:
+    columns: dict[str, list[Numbers]] = {}
+    duplicates: list[dict[str, list[Numbers]]] = [{} for _ in job.sources]
+    steps: list[list[dict[str, Any]]] = [[] for _ in job.sources]
+    labels: dict[str, int] = {}
+    for number, part in enumerate(job.parts):
+        counts = read_json(folder / "parts" / part.name / "counts.json")
+        steps[part.source] = _add_steps(steps[part.source], counts["steps"])
+        ids = np.array([labels.setdefault(label, len(labels)) for label in labels_of(counts)], dtype=np.int64)
+        with np.load(folder / "parts" / part.name / "keys.npz") as keys:
+            size = len(keys["order"])
+            own = {"part": np.full(size, number), "row": np.arange(size), "source": np.full(size, part.source)}
+            own |= {name: keys[name] for name in keys.files if not name.startswith(("duplicates:", "label"))}
+            own["label"] = ids[keys["label"]] if size else np.zeros(0, dtype=np.int64)
+            for name in (name for name in keys.files if name.startswith("duplicates:")):
+                duplicates[part.source].setdefault(name.removeprefix("duplicates:"), []).append(keys[name])
+        for name, values in own.items():
+            columns.setdefault(name, []).append(values)
+    joined = {name: np.concatenate(values) for name, values in columns.items()}
+    names = sorted(labels)  # and not in the order met, which depends on where rows stand in files
+    joined["label"] = np.array([names.index(label) for label in labels], dtype=np.int64)[joined["label"]]
+    joined_duplicates = [{name: np.concatenate(values) for name, values in own.items()} for own in duplicates]
+    return Pool(joined, joined_duplicates, names, np.ones(len(joined["order"]), dtype=np.bool_), steps)
+
+
+def _add_steps(total: list[dict[str, Any]], part: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Counts of parts added up, step by step."""
+    if not total:
+        return [dict(step) for step in part]
+    return [
+        {
+            "step": a["step"],
+            "rows_in": a["rows_in"] + b["rows_in"],
+            "rows_out": a["rows_out"] + b["rows_out"],
+            "reasons": dict(sorted((Counter(a["reasons"]) + Counter(b["reasons"])).items())),
+        }
+        for a, b in zip(total, part, strict=True)
+    ]
+
+
+def _check_broken(job: Job, pool: Pool) -> None:
+    problems = []
+    for source in job.sources:
+        step = next(step for step in pool.steps[source.number] if step["step"] == "broken")
+        broken = step["rows_in"] - step["rows_out"]
+        if broken > job.mix.max_broken_fraction * step["rows_in"]:
+            reasons = sorted(step["reasons"].items(), key=lambda item: -item[1])[:5]
+            problems.append(
+                Problem(
+                    "mix-broken-rows",
+                    source.source.place,
+                    f"{broken:,} of {step['rows_in']:,} rows of {source.title} are broken "
+                    f"({', '.join(f'{reason}: {count:,}' for reason, count in reasons)}); "
+                    f"max_broken_fraction is {job.mix.max_broken_fraction:g}.",
+                    "mend the rows, name another layout, or raise max_broken_fraction to leave them out.",
+                )
+            )
+    if problems:
+        raise DataError(problems)
+
+
+def _drop_duplicates(job: Job, pool: Pool) -> None:
+    # of equal rows the one that stays does not depend on where it stood: first by source, then by content
+    rank = np.empty(len(pool.alive), dtype=np.int64)
+    rank[np.lexsort((pool["position"], pool["digest"][:, 1], pool["digest"][:, 0], pool["source"]))] = np.arange(
+        len(pool.alive)
+    )
+    everyone = [source.number for source in job.sources]
+    for source in job.sources:
+        own = job.filters_of(source)[: len(source.source.filters)]
+        for name, call in own:
+            if call.name in GLOBAL_FILTERS:
+                _keep_distinct(pool, call, {source.number: name}, rank, [[source.number]])
+    for index, call in enumerate(job.mix.filters):
+        if call.name in GLOBAL_FILTERS:
+            names = {s.number: job.filters_of(s)[len(s.source.filters) + index][0] for s in job.sources}
+            scopes = [everyone] if call.params.get("scope", "mix") == "mix" else [[number] for number in everyone]
+            _keep_distinct(pool, call, names, rank, scopes)
+
+
+def _keep_distinct(
+    pool: Pool, call: FilterCall, names: dict[int, str], rank: npt.NDArray[np.int64], scopes: list[list[int]]
+) -> None:
+    """Drop duplicates within each scope, a list of sources; names: the step's name for each source."""
+    gone = np.zeros(len(pool.alive), dtype=np.bool_)
+    for scope in scopes:
+        rows = np.concatenate([pool.rows_of(source) for source in scope])
+        keys = np.concatenate([pool.duplicates[source][names[source]] for source in scope])
+        living = pool.alive[rows]
+        kept = keep_distinct(call.name, keys[living], rank[rows[living]])
+        gone[rows[living][~kept]] = True
+    for source in names:
+        only = gone & (pool["source"] == source)
+        pool.drop(names[source], only, [source], call.name.replace("_", " ").rstrip("s"))
+
+
+def _decontaminate(folder: Path, job: Job, pool: Pool) -> Decision | None:
+    """Apply each evaluation's rule to the rows that are left."""
+    if job.mix.decontaminate is None:
+        return None
+    evals = load_evals(job.mix.decontaminate["against"])
+    index = EvalIndex.load(folder / "evaluations")
+    matches, rows_per_source, rows_of = {}, {}, {}
+    for source in job.sources:
+        parts = [part.name for part in job.parts if part.source == source.number]
+        rows_of[source.number] = pool.rows_of(source.number)
+        living = pool.alive[rows_of[source.number]]
+        matches[str(source.number)] = _living_matches(folder, parts, pool, living)
+        rows_per_source[str(source.number)] = int(living.sum())
+    decision = decide(matches, evals, index.items_per_evaluation, rows_per_source)
+    gone = np.zeros(len(pool.alive), dtype=np.bool_)
+    for key, removed in decision.removed.items():
+        gone[rows_of[int(key)][removed]] = True
+    for key in decision.dropped_sources:
+        gone[rows_of[int(key)]] = True
+    pool.drop("decontaminate", gone, [source.number for source in job.sources], "overlaps an evaluation")
+    return decision
+
+
+def _living_matches(folder: Path, parts: list[str], pool: Pool, living: npt.NDArray[np.bool_]) -> pa.Table:
+    """Matches of one source's rows that are still in, `row` counting the rows of the source."""
+    tables, start = [], 0
+    for name in parts:
+        table = read_arrow(folder / "parts" / name / "matches.arrow")
+        with np.load(folder / "parts" / name / "keys.npz") as keys:
+            size = len(keys["order"])
+        rows = pc.add(table.column("row"), start)
+        tables.append(table.set_column(table.schema.get_field_index("row"), "row", rows))
+        start += size
+    joined = pa.concat_tables(tables)
+    return joined.filter(pa.array(living[joined.column("row").to_numpy()]))
+
+
+def _check_left(job: Job, pool: Pool) -> None:
+    """Every source must have rows left: an empty one is a mistake in its filters, not a smaller mix."""
+    problems = []
+    for source in job.sources:
+        steps = pool.steps[source.number]
+        if pool.alive[pool.rows_of(source.number)].any():
+            continue
+        if len(source.rows) == 0:
+            what, mend = f"{source.title} has no rows.", "name another split, or remove the source."
+        else:
+            last = next(step for step in steps if step["rows_out"] == 0)
+            what = f"No row of {source.title} is left: {last['step']} dropped the last {last['rows_in']:,}."
+            mend = "loosen that step, or remove the source."
+        problems.append(Problem("mix-source-empty", source.source.place, what, mend))
+    if problems:
+        raise DataError(problems)
+
+
+def _take_amounts(job: Job, pool: Pool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(rows, copy): an entry for each time that a row is taken."""
+    copies = np.zeros(len(pool.alive), dtype=np.int64)
+    problems = []
+    for source in job.sources:
+        rows = pool.rows_of(source.number)
+        rows = rows[pool.alive[rows]]
+        amount: dict[str, float] = dict(source.source.amount)
+        if job.mix.limit is not None:
+            asked = amount.get("rows", job.mix.limit)
+            amount = {"rows": min(asked, job.mix.limit, len(rows))}
+        try:
+            copies[rows] = copies_for(pool["sample"][rows], amount)
+        except ValueError:
+            problems.append(_too_few(source.source.place, source.title, int(amount["rows"]), len(rows), source.rows))
+            continue
+        taken = int(copies[rows].sum())
+        if taken == 0:
+            what = f"{source.title}: {_say(amount)} of {len(rows):,} rows is none."
+            problems.append(Problem("mix-amount", source.source.place, what, "take more, or remove the source."))
+        pool.steps[source.number].append({"step": "amount", "rows_in": len(rows), "rows_out": taken, "reasons": {}})
+    if problems:
+        raise DataError(problems)
+    chosen = np.repeat(np.arange(len(copies)), copies)
+    first = np.cumsum(copies) - copies
+    return chosen, np.arange(len(chosen)) - first[chosen]
+
+
+def _too_few(place: str, title: str, wanted: int, left: int, rows: Any) -> Problem:
+    lost = f", after {len(rows) - left:,} were dropped by the steps before" if left < len(rows) else ""
+    what = f"rows: {wanted:,} is more than the {left:,} rows of {title} that there are{lost}."
+    return Problem("mix-amount", place, what, f"write  rows: {left}  or less, or use `repeat` to take rows twice.")
+
+
+def _say(amount: dict[str, float]) -> str:
+    return ", ".join(f"{key} {value:g}" for key, value in amount.items())
+
+
+def _final_order(
+    job: Job, pool: Pool, chosen: npt.NDArray[np.int64], copy: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    source, keys = pool["source"][chosen], pool["order"][chosen]
+    if job.mix.order == "as_given":
+        return np.lexsort((keys, copy, source))
+    return np.lexsort((copy, source, order_of_copies(keys, copy)))
+
+
+def _shard_bounds(row_bytes: Numbers, shard_rows: int) -> npt.NDArray[np.int64]:
+    """First row of each shard and the end: at most `shard_rows` rows, and SHARD_BYTES unless one row is larger."""
+    ends = np.cumsum(row_bytes)
+    bounds = [0]
+    while bounds[-1] < len(row_bytes):
+        start = bounds[-1]
+        before = ends[start - 1] if start else 0
+        by_bytes = int(np.searchsorted(ends, before + SHARD_BYTES, side="right"))
+        bounds.append(min(start + shard_rows, max(by_bytes, start + 1), len(row_bytes)))
+    return np.array(bounds, dtype=np.int64)
+
+
+def _summary(job: Job, pool: Pool, chosen: npt.NDArray[np.int64], decision: Decision | None) -> dict[str, Any]:
+    counted = job.tokenizer_file is not None
+    tokens = pool["tokens"][chosen] if counted else None
+    return {
+        "rows": len(chosen),
+        "tokens": int(tokens.sum()) if tokens is not None else None,
+        "characters": int(pool["characters"][chosen].sum()),
+        "content_sha256": _content_hash(pool, chosen),
+        "sources": list(_source_totals(job, pool, chosen)),
+        "contamination": None if decision is None else _named_table(job, decision),
+        "statistics": mix_statistics(
+            pool["label"][chosen], pool.labels, tokens, pool["characters"][chosen], pool["turns"][chosen]
+        ),
+    }
+
+
+def _source_totals(job: Job, pool: Pool, chosen: npt.NDArray[np.int64]) -> Iterator[dict[str, Any]]:
+    for source in job.sources:
+        own = chosen[pool["source"][chosen] == source.number]
+        labels = Counter(pool["label"][own].tolist())
+        yield {
+            "steps": pool.steps[source.number],
+            "amount": source.source.amount,
+            "rows": len(own),
+            "distinct_rows": len(np.unique(own)),
+            "tokens": int(pool["tokens"][own].sum()) if job.tokenizer_file else None,
+            "characters": int(pool["characters"][own].sum()),
+            "labels": {pool.labels[label]: rows for label, rows in sorted(labels.items())},
+        }
+
+
+def _named_table(job: Job, decision: Decision) -> list[dict[str, Any]]:
+    return [entry | {"source": job.sources[int(entry["source"])].title} for entry in decision.table]
+
+
+def _content_hash(pool: Pool, chosen: npt.NDArray[np.int64]) -> str:
+    """Of every row's content and source, in the finished order; whatever the parquet files look like."""
+    digest = hashlib.sha256(pool["digest"][chosen].astype("<u8").tobytes())
+    digest.update(json.dumps(pool.labels).encode())
+    digest.update(pool["label"][chosen].astype("<i8").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,84 @@
+"""Running the tasks of a pass: in this process, in a pool of processes, with a bar of rows per second and time left."""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from tulu_recipes.errors import DataError, Problem
+
+T = TypeVar("T")
+
+
+def default_workers() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(
+    work: Callable[[T], int], tasks: Sequence[T], *, total_rows: int, title: str, workers: int, console: Console
+) -> None:
+    """Do every task; `work` returns the rows it did.
+
+    Raises:
+        DataError: a worker was killed, by the system for want of memory most likely. What tasks raise is raised.
+    """
+    with progress_bar(console) as bar:
+        task_id = bar.add_task(title, total=total_rows)
+        for rows in _results(work, tasks, workers):
+            bar.advance(task_id, rows)
+        bar.update(task_id, completed=total_rows)
+
+
+def _results(work: Callable[[T], int], tasks: Sequence[T], workers: int) -> Iterable[int]:
+    if workers <= 1 or len(tasks) <= 1:
+        yield from map(work, tasks)
+        return
+    # forked processes would inherit the threads of Arrow and the tokenizers in mid-work
+    context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
+        futures = [pool.submit(work, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            what = "A worker process was killed, most likely by the system because memory ran out."
+            mend = "run the same command again, with fewer  --workers: finished parts are kept."
+            raise DataError(Problem("mix-worker-killed", "", what, mend)) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class RowsPerSecond(ProgressColumn):
+    """Rows done in a second, over the last while."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} rows/s" if speed else "", style="progress.data.speed")
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar on the terminal; in a log file one line a finished pass, without control characters."""
+    if not console.is_terminal:
+        return Progress(
+            TextColumn("{task.description}: {task.completed:,.0f} of {task.total:,.0f} rows"),
+            RowsPerSecond(),
+            TimeElapsedColumn(),
+            console=console,
+            auto_refresh=False,
+        )
+    return Progress(
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        RowsPerSecond(),
+        TimeRemainingColumn(),
+        console=console,
+    )
