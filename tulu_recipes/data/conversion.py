@@ -44,7 +44,7 @@ class BrokenRow(ValueError):
 def messages_of(value: Any, what: str = "messages") -> list[Message]:
     """A list of turns in either spelling (role/content, from/value) as [{role, content}], roles by `ROLES`.
 
-    Other keys of a turn, such as `name`, are left out; a turn that calls tools is broken, since its calls would be lost.
+    Other keys of a turn, such as `name`, are left out; a turn that calls tools is broken: its calls would be lost.
     """
     if isinstance(value, Mapping):  # a column per key, as older files store lists of structs
         value = _by_turn(value)
