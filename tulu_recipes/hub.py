@@ -163,6 +163,31 @@ def licence_of(repo_id: str, *, repo_type: RepoType = "model", revision: str | N
     return ", ".join(licence) if isinstance(licence, list) else licence
 
 
+def file_hashes(repo_id: str, paths: list[str], *, revision: str | None) -> list[dict[str, Any]]:
+    """Path, bytes and content hash of files of a dataset, in the order of `paths`, without a download.
+
+    Returns:
+        `sha256` is the content's for large files, and null for small ones, which have git's `blob_id`.
+        With HF_HUB_OFFLINE set there is nobody to ask: bytes and hashes are null, and the commit alone vouches.
+    Raises:
+        HubError: the repo or revision cannot be read.
+    """
+    from huggingface_hub import HfApi, is_offline_mode
+
+    if is_offline_mode():
+        return [{"path": path, "bytes": None, "sha256": None} for path in paths]
+    with explained(Repo(repo_id, "dataset", revision)):
+        infos = {
+            info.path: info
+            for info in HfApi().get_paths_info(repo_id, paths, revision=revision, repo_type="dataset")
+        }
+    return [
+        {"path": path, "bytes": infos[path].size}
+        | ({"sha256": infos[path].lfs.sha256} if infos[path].lfs else {"sha256": None, "blob_id": infos[path].blob_id})
+        for path in paths
+    ]
+
+
 # Acting
 
 

@@ -1,10 +1,12 @@
 """Rows by name: a Hub dataset, a local file or a local folder; every failure says which name and what to do."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -26,34 +28,70 @@ def load_rows(
     Raises:
         DataError: the name, split or revision does not exist, a file cannot be read, or the columns are unknown.
     """
-    path = Path(name)
-    if path.is_file():
-        rows = _load_file(path)
-    elif path.is_dir() and any((path / marker).exists() for marker in ("dataset_info.json", "dataset_dict.json")):
-        rows = _pick_split(load_from_disk(str(path)), split, name)
-    else:
-        rows = _load_named(name, config, split, revision)
+    rows = load_dataset_rows(name, config=config, split=split, revision=revision).rows
     check_columns(rows.column_names, name)
     return rows
 
 
-def _load_file(path: Path) -> Dataset:
-    builder = FILE_TYPES.get(path.suffix.lower())
+@dataclass(frozen=True)
+class LoadedRows:
+    """files: paths of the data files of the split, hf:// ones with their commit; empty for `save_to_disk` folders."""
+
+    rows: Dataset
+    files: list[str]
+
+
+def load_dataset_rows(
+    name: str, *, config: str | None = None, split: str | None = None, revision: str | None = None
+) -> LoadedRows:
+    """All rows of one dataset, whatever its columns; arguments and errors as for `load_rows`, and hf:// paths.
+
+    Raises:
+        DataError: as `load_rows`; also when the folder is a mix whose build was never finished.
+    """
+    path = Path(name).expanduser()
+    if path.is_file() or (name.startswith("hf://") and Path(name).suffix in FILE_TYPES):
+        return _load_file(path if path.is_file() else name)
+    if path.is_dir():
+        _refuse_unfinished(path)
+        if any((path / marker).exists() for marker in ("dataset_info.json", "dataset_dict.json")):
+            return LoadedRows(_pick_split(load_from_disk(str(path)), split, name), [])
+    return _load_named(str(path) if path.is_dir() else name, config, split, revision)
+
+
+def _refuse_unfinished(folder: Path) -> None:
+    if (folder / ".build").is_dir() and not (folder / "mix.lock.json").is_file():
+        raise DataError(
+            Problem(
+                "mix-unfinished",
+                str(folder),
+                "A mix was being built here and was never finished.",
+                "run the same  python -m tulu_recipes.mix  again: it goes on where it stopped.",
+            )
+        )
+
+
+def _load_file(path: Path | str) -> LoadedRows:
+    """A local file, or an hf:// path of one."""
+    suffix = Path(path).suffix.lower()
+    builder = FILE_TYPES.get(suffix)
     if builder is None:
         raise DataError(
             Problem(
                 "file-type-unknown",
                 str(path),
-                f"Files of type {path.suffix or '(none)'} are not read.",
+                f"Files of type {suffix or '(none)'} are not read.",
                 f"convert it to one of {', '.join(FILE_TYPES)}.",
             )
         )
+    if isinstance(path, str):
+        return _load_named(builder, None, "train", None, data_files=path)
     if path.stat().st_size == 0:
         raise DataError(Problem("file-unreadable", str(path), "The file is empty.", "write at least one row into it."))
     try:
         if builder == "json":
             _check_utf8(path)
-        return load_dataset(builder, data_files=str(path), split="train")
+        return _prepare(builder, None, "train", None, data_files=str(path))
     except (DatasetGenerationError, UnicodeDecodeError, ValueError) as error:
         found = "; ".join(_faulty_lines(path)) if builder == "json" else ""
         raise DataError(
@@ -64,6 +102,18 @@ def _load_file(path: Path) -> Dataset:
                 "mend or remove these rows; every row needs the same columns and types.",
             )
         ) from error
+
+
+def _prepare(
+    name: str, config: str | None, split: str | None, revision: str | None, *, data_files: str | None = None
+) -> LoadedRows:
+    """Download and convert once, then read from the cache. An unknown split is refused before the download."""
+    builder = load_dataset_builder(name, name=config, revision=revision, data_files=data_files)
+    files: Mapping[str, Sequence[Any]] = builder.config.data_files or {}
+    chosen = _split_of(list(files), split, data_files or name) if files else None
+    builder.download_and_prepare()
+    rows = builder.as_dataset(split=chosen) if chosen else _pick_split(builder.as_dataset(), split, name)
+    return LoadedRows(rows, [str(file) for file in files.get(chosen, ())] if chosen else [])
 
 
 def _check_utf8(path: Path) -> None:
@@ -96,45 +146,53 @@ def _line_fault(line: bytes) -> str | None:
     return row_fault(row) if isinstance(row, dict) else "not an object"
 
 
-def _load_named(name: str, config: str | None, split: str | None, revision: str | None) -> Dataset:
+def _load_named(
+    name: str, config: str | None, split: str | None, revision: str | None, *, data_files: str | None = None
+) -> LoadedRows:
+    shown = data_files or name
     try:
-        loaded = load_dataset(name, name=config, revision=revision)
+        return _prepare(name, config, split, revision, data_files=data_files)
     except (DatasetNotFoundError, FileNotFoundError, HfHubHTTPError) as error:
         raise DataError(
             Problem(
                 "dataset-not-found",
-                name,
+                shown,
                 f"No such dataset or no right to read it: {_root_cause(error)}.",
                 "check the name and revision, accept the terms of a gated dataset, or log in with `hf auth login`.",
             )
         ) from error
     except (DatasetGenerationError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(
             Problem(
                 "dataset-unreadable",
-                name,
+                shown,
                 f"The dataset cannot be read: {_root_cause(error)}.",
                 "name an existing configuration (dataset_config) or another revision.",
             )
         ) from error
-    return _pick_split(loaded, split, name)
 
 
 def _pick_split(loaded: Dataset | DatasetDict, split: str | None, name: str) -> Dataset:
-    if isinstance(loaded, Dataset):
-        return loaded
-    if split is None and len(loaded) == 1:
-        return next(iter(loaded.values()))
-    if (split or "train") not in loaded:
+    return loaded if isinstance(loaded, Dataset) else loaded[_split_of([str(key) for key in loaded], split, name)]
+
+
+def _split_of(there: list[str], split: str | None, name: str) -> str:
+    """The split to take: the one asked for, the only one, or train."""
+    there = [str(word) for word in there]
+    if split is None and len(there) == 1:
+        return there[0]
+    if (split or "train") not in there:
         raise DataError(
             Problem(
                 "split-unknown",
                 name,
-                f"There is no split {split or 'train'!r}; the dataset has {', '.join(map(repr, loaded))}.",
+                f"There is no split {split or 'train'!r}; the dataset has {', '.join(map(repr, there))}.",
                 "name one of these splits.",
             )
         )
-    return loaded[split or "train"]
+    return split or "train"
 
 
 def _root_cause(error: BaseException) -> str:

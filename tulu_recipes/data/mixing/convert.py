@@ -112,12 +112,12 @@ def _slices(
     job: Job, source: ResolvedSource, part: Part, tools: _Tools, counts: Counts
 ) -> Iterator[tuple[list[dict[str, Any]], list[int]]]:
     """Kept rows and their positions in the source, a thousand read at a time."""
-    arrow = source.rows.with_format("arrow")
     names = [name for name in job.schema.names if name != "source"]
     for start in range(part.start, part.stop, SLICE_ROWS):
         kept, positions = [], []
-        raw_rows = arrow[start : min(start + SLICE_ROWS, part.stop)].to_pylist()
-        for position, raw in enumerate(raw_rows, start=start):
+        columns = source.rows[start : min(start + SLICE_ROWS, part.stop)]
+        for position, values in enumerate(zip(*columns.values(), strict=True), start=start):
+            raw = dict(zip(columns, values, strict=True))
             row = _one_row(source, raw, tools.row_filters, counts)
             if row is not None:
                 label = source.source.label or raw.get("source") or source.source.name

@@ -21,25 +21,27 @@ TOOLS = ("tulu-recipes", "datasets", "pyarrow", "tokenizers", "rensa", "py3langi
 Lock = dict[str, Any]
 
 
-def make_lock(job: Job, summary: Mapping[str, Any], shards: list[dict[str, Any]], more: Mapping[str, Any]) -> Lock:
+def make_lock(job: Job, summary: Mapping[str, Any], shards: list[dict[str, Any]], made_from: Mapping[str, Any]) -> Lock:
     """The lock of a finished build.
 
     Args:
         summary: what selection wrote. shards: path, rows, bytes, sha256 of each file.
-        more: tokenizer and decontamination entries.
+        made_from: what identified the build before it began: mix, sources, tools, tokenizer, evaluations.
     """
-    sources = [source.provenance() | totals for source, totals in zip(job.sources, summary["sources"], strict=True)]
+    pairs = zip(made_from["sources"], summary["sources"], strict=True)
+    evaluations = made_from["decontamination"]
     totals = ("rows", "tokens", "characters", "content_sha256")
     return {
         "semantics": SEMANTICS,
         "name": job.mix.name,
         "mix_sha256": job.mix.sha256,
-        "mix": job.mix.meaning(),
+        "mix": made_from["mix"],
         "target": job.mix.target,
         "seed": job.mix.seed,
-        "tools": tool_versions(),
-        "sources": sources,
-        **more,
+        "tokenizer": made_from["tokenizer"],
+        "tools": made_from["tools"],
+        "sources": [provenance | counted for provenance, counted in pairs],
+        "decontamination": None if evaluations is None else evaluations | {"table": summary["contamination"]},
         "result": {key: summary[key] for key in totals} | {"shards": shards},
         "statistics": summary["statistics"],
     }
@@ -101,23 +103,30 @@ def rebuild_command(mix: Mix) -> str:
     return f"python -m tulu_recipes.mix {mix.path}"
 
 
-def check_sources_are_locked(job: Job, lock: Lock, where: Path) -> None:
+def check_sources_are_locked(
+    job: Job, made_from: Mapping[str, Any], lock: Lock, where: Path, *, byte_for_byte: bool
+) -> None:
     """Refuse sources, evaluations and tools that are not those of the lock; names each and what changed.
 
     Raises:
         DataError: mix-source-moved, mix-tool-moved.
     """
     problems = []
+    accept = f"restore it, or accept it:  {rebuild_command(job.mix)}"
     for source, locked in zip(job.sources, lock["sources"], strict=True):
         changes = "; ".join(list(_moves(locked, source.provenance()))[:5])
         if changes:
             what = f"{source.title} is not what the lock holds: {changes}."
-            mend = f"restore it, or accept it:  {rebuild_command(job.mix)}"
-            problems.append(Problem("mix-source-moved", f"{where}, {source.source.place}", what, mend))
-    here = tool_versions()["pyarrow"]
-    if lock["tools"]["pyarrow"] != here:
+            problems.append(Problem("mix-source-moved", f"{where}, {source.source.place}", what, accept))
+    for key in ("tokenizer", "decontamination"):
+        before = {name: value for name, value in (lock[key] or {}).items() if name != "table"}
+        changes = "; ".join(list(_differences(before, made_from[key] or {}))[:5])
+        if changes:
+            problems.append(Problem("mix-source-moved", f"{where}, {key}", f"{key} has moved: {changes}.", accept))
+    here = made_from["tools"]["pyarrow"]
+    if byte_for_byte and lock["tools"]["pyarrow"] != here:
         what = f"The lock was written with pyarrow {lock['tools']['pyarrow']}; this is {here}, whose files differ."
-        mend = f"install pyarrow=={lock['tools']['pyarrow']}, or build without --locked (the rows are compared)."
+        mend = f"install pyarrow=={lock['tools']['pyarrow']}, or build without --locked."
         problems.append(Problem("mix-tool-moved", str(where), what, mend))
     if problems:
         raise DataError(problems)
@@ -134,9 +143,14 @@ def _moves(locked: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]
             yield f"{path} is gone"
         elif path not in before:
             yield f"{path} is new"
-        elif before[path]["sha256"] != after[path]["sha256"]:
+        elif _hash(before[path]) != _hash(after[path]) and None not in (_hash(before[path]), _hash(after[path])):
             old, new = before[path]["bytes"], after[path]["bytes"]
             yield f"{path} has another content ({old:,} → {new:,} bytes)"
+
+
+def _hash(file: Mapping[str, Any]) -> Any:
+    """None where the Hub was not asked; then the commit alone vouches for the file."""
+    return file.get("sha256") or file.get("blob_id")
 
 
 def check_result(lock: Lock, built: Lock, where: Path, *, byte_for_byte: bool) -> None:

@@ -76,6 +76,7 @@ class Mix:
     max_broken_fraction: float = 0.01
     filters: tuple[FilterCall, ...] = ()
     decontaminate: Mapping[str, str] | None = None
+    limit: int | None = None  # rows of each source at most: a trial, asked for on the command line
 
     @property
     def name(self) -> str:
@@ -84,6 +85,8 @@ class Mix:
     def meaning(self) -> dict[str, Any]:
         """What the file says, without its layout, comments and overlays: equal for mixes that mean the same."""
         values = {key: value for key, value in asdict(self).items() if key != "path"}
+        if self.limit is None:
+            del values["limit"]
         for source in values["sources"]:
             source["where"] = source.pop("rows_where")
             del source["place"]
