@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from tulu_recipes.data.contamination.index import EvalIndex
 from tulu_recipes.data.contamination.match import find_matches
 from tulu_recipes.data.filters import GLOBAL_FILTERS, RowFilter, make_filter
-from tulu_recipes.data.filters.duplicates import duplicate_keys
+from tulu_recipes.data.mixing.distinct import duplicate_keys
 from tulu_recipes.data.layouts import BrokenRow, turns, user_texts
 from tulu_recipes.data.mixing.job import Job, Part, ResolvedSource, atomic_folder, load_job
 from tulu_recipes.data.mixing.keys import content_digest, digest_halves, keyed

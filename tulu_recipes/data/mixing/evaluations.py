@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from tulu_recipes.data.contamination.index import EvalIndex
 from tulu_recipes.data.mixing.mix_file import Mix
 
 

@@ -1,5 +1,6 @@
 """mix.lock.json: what a mix was built from and what came out, so that it can be proven or refused."""
 
+import os
 import platform
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -10,7 +11,7 @@ from tulu_recipes.data.mixing.job import Job
 from tulu_recipes.data.mixing.mix_file import Mix
 from tulu_recipes.data.mixing.resolve import file_sha256
 from tulu_recipes.errors import DataError, Problem
-from tulu_recipes.run import read_json
+from tulu_recipes.run import read_json, write_json
 
 LOCK = "mix.lock.json"
 # Raised when the same YAML and sources would give other rows than the release before.
@@ -60,6 +61,19 @@ def tool_versions() -> dict[str, str]:
 def lock_beside(mix_path: str | Path) -> Path:
     """The lock that is kept with a mix file: NAME.lock.json."""
     return Path(mix_path).with_suffix(".lock.json")
+
+
+def keep_beside(mix: Mix, lock: Lock) -> Path | None:
+    """Write the lock beside its mix file, unless one that says the same is there; its path, or None."""
+    path = lock_beside(mix.path)
+    if path.is_file():
+        there = read_lock(path)
+        if {**there, "tools": None} == {**lock, "tools": None}:
+            return path
+    if not os.access(path.parent, os.W_OK):
+        return None
+    write_json(path, lock)
+    return path
 
 
 def read_lock(path: Path) -> Lock:

@@ -22,7 +22,7 @@ from tulu_recipes.data.contamination.decide import Decision, decide
 from tulu_recipes.data.contamination.evals_file import load_evals
 from tulu_recipes.data.contamination.index import EvalIndex
 from tulu_recipes.data.filters import GLOBAL_FILTERS
-from tulu_recipes.data.filters.duplicates import keep_distinct
+from tulu_recipes.data.mixing.distinct import keep_distinct
 from tulu_recipes.data.mixing.convert import labels_of, read_arrow
 from tulu_recipes.data.mixing.job import Job, atomic_folder, load_job
 from tulu_recipes.data.mixing.keys import copies_for, order_of_copies

@@ -1,0 +1,198 @@
+"""Build a data mix from its YAML: parquet files, a lock that proves them, a card; and push it to the Hub.
+
+    python -m tulu_recipes.mix data_mixes/tiny/sft.yaml
+    python -m tulu_recipes.mix data_mixes/tulu3-sft.yaml --limit 100 --show 5
+    python -m tulu_recipes.mix data_mixes/tulu3-sft.yaml --output_dir tulu3-sft --push_to_hub me/tulu3-sft --private
+    python -m tulu_recipes.mix data_mixes/tulu3-sft.yaml --locked --output_dir again
+
+The same command goes on with a build that was stopped or killed, and only pushes one that is finished.
+docs/mix.md has the keys of a mix.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tulu_recipes.config.entry import run_cli
+from tulu_recipes.errors import DataError, Problem
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from transformers import PreTrainedTokenizerBase
+
+    from tulu_recipes.data.mixing.build import Built
+    from tulu_recipes.data.mixing.lock import Lock
+    from tulu_recipes.data.mixing.mix_file import Mix
+
+
+def main(argv: list[str]) -> int:
+    options = _parser().parse_args(argv)
+    from tulu_recipes.data.mixing.mix_file import load_mix
+
+    if Path(options.mix).is_dir():
+        return _show_only(options)
+    mix = load_mix(options.mix)
+    if options.limit is not None:
+        mix = replace(mix, limit=options.limit)
+    return _build(mix, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tulu_recipes.mix",
+        description="Build a data mix from its YAML: parquet files, a lock that proves them, a card.",
+        epilog="What it would take, before anything is downloaded:  python -m tulu_recipes.plan MIX.yaml  "
+        "Keys of a mix, filters, locks: docs/mix.md",
+    )
+    parser.add_argument("mix", metavar="MIX.yaml", help="or the folder of a built mix, with --show or --push_to_hub")
+    parser.add_argument("--output_dir", type=Path, metavar="DIR", help="where the mix goes [runs/mixes/NAME]")
+    parser.add_argument(
+        "--locked",
+        nargs="?",
+        const="",
+        metavar="LOCK",
+        help="reproduce the lock byte for byte or refuse [MIX.lock.json, else DIR/mix.lock.json]",
+    )
+    parser.add_argument("--workers", type=_positive, metavar="N", help="processes; the rows do not depend on it [all]")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="a trial: at most N rows of each source")
+    parser.add_argument("--executor", metavar="YAML", help="run on Slurm or Ray through datatrove: docs/mix.md")
+    parser.add_argument("--push_to_hub", metavar="REPO_ID", help="push the finished folder as a dataset")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to push to [main]")
+    parser.add_argument("--private", action="store_true", help="make the Hub dataset private")
+    parser.add_argument("--show", type=_positive, metavar="N", help="print N sampled rows as a person would read them")
+    parser.add_argument("--masks", action="store_true", help="with --show: mark the tokens that are supervised")
+    parser.add_argument("--full", action="store_true", help="with --show: long contents whole")
+    parser.add_argument("--chat_template", default="tulu", metavar="NAME", help="with --masks [tulu]")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="with --show: other rows [0]")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1 on")
+    return int(text)
+
+
+def _build(mix: "Mix", options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from tulu_recipes import hub
+    from tulu_recipes.data.mixing.build import LocalPasses, build_mix
+    from tulu_recipes.data.mixing.cluster import read_executor
+    from tulu_recipes.data.mixing.lock import keep_beside
+    from tulu_recipes.data.mixing.use import default_folder
+    from tulu_recipes.data.mixing.workers import default_workers
+    from tulu_recipes.reports.dataset_card import describe_mix
+
+    console = Console(stderr=True, highlight=False)
+    output_dir = options.output_dir or default_folder(mix)
+    locked = _lock_to_hold(mix, output_dir, options.locked)
+    if options.push_to_hub:
+        hub.prove_write(options.push_to_hub, private=options.private or None, repo_type="dataset", revision=options.revision)
+    workers = options.workers or default_workers()
+    passes = read_executor(options.executor) if options.executor else LocalPasses(workers, console)
+    built = build_mix(mix, output_dir, passes=passes, describe=describe_mix, locked=locked)
+    if built.lock is None:
+        sys.stderr.write(f"Submitted. The mix will be in {output_dir}; the last job writes its lock.\n")
+        return 0
+    _say_what_came_out(built, output_dir, console)
+    if locked is None and mix.limit is None:
+        kept = keep_beside(mix, built.lock)
+        if kept:
+            sys.stderr.write(f"Lock: {kept}\n")
+    if options.show:
+        _show(output_dir, options)
+    return _push(output_dir, options) if options.push_to_hub else 0
+
+
+def _lock_to_hold(mix: "Mix", output_dir: Path, asked: str | None) -> Path | None:
+    """The lock that --locked means; None when it is not given."""
+    from tulu_recipes.data.mixing.lock import LOCK, lock_beside
+
+    if asked is None:
+        return None
+    given = Path(asked)
+    places = [given / LOCK if given.is_dir() else given] if asked else [lock_beside(mix.path), output_dir / LOCK]
+    for place in places:
+        if place.is_file():
+            return place
+    what = f"--locked: there is no lock at {' or '.join(map(str, places))}."
+    mend = f"build once without --locked, which writes it, or name it:  --locked FOLDER/{LOCK}"
+    raise DataError(Problem("mix-lock-missing", mix.path, what, mend))
+
+
+def _say_what_came_out(built: "Built", output_dir: Path, console: "Console") -> None:
+    from tulu_recipes.reports.mix_table import mix_table_from_lock, print_mix_table
+
+    assert built.lock is not None
+    print_mix_table(mix_table_from_lock(built.lock), console)
+    result = built.lock["result"]
+    verb = "Built" if built.new else "Built already, nothing has changed"
+    shards = len(result["shards"])
+    files = "1 file" if shards == 1 else f"{shards} files"
+    sys.stderr.write(f"{verb}: {output_dir} · {result['rows']:,} rows in {files} · card: {output_dir}/README.md\n")
+
+
+def _push(folder: Path, options: argparse.Namespace) -> int:
+    from tulu_recipes import hub
+    from tulu_recipes.data.mixing.lock import LOCK, check_files, read_lock
+    from tulu_recipes.reports.dataset_card import write_card
+
+    lock = read_lock(folder / LOCK)
+    check_files(folder, lock)
+    write_card(folder, lock, repo_id=options.push_to_hub)
+    url = hub.push_folder(
+        folder,
+        options.push_to_hub,
+        repo_type="dataset",
+        revision=options.revision,
+        private=options.private or None,
+        commit_message=f"{lock['name']}: {lock['result']['rows']:,} rows",
+        ignore_patterns=["_build.lock", ".build/*"],
+        resume_command=f"python -m tulu_recipes.mix {folder} --push_to_hub {options.push_to_hub}",
+    )
+    sys.stderr.write(f"Pushed: {url}\n")
+    return 0
+
+
+def _show_only(options: argparse.Namespace) -> int:
+    """A folder in place of a mix file: it is built already."""
+    folder = Path(options.mix)
+    if not options.show and not options.push_to_hub:
+        what = f"{folder} is a folder; there is nothing to build."
+        raise DataError(Problem("mix-nothing-to-do", str(folder), what, "add  --show N  or  --push_to_hub REPO_ID"))
+    if options.show:
+        _show(folder, options)
+    return _push(folder, options) if options.push_to_hub else 0
+
+
+def _show(folder: Path, options: argparse.Namespace) -> None:
+    """Sampled rows of a finished mix, on stdout."""
+    import random
+
+    from rich.console import Console
+
+    from tulu_recipes.data.mixing.use import read_built
+    from tulu_recipes.reports.show_rows import show_rows
+
+    rows, lock = read_built(folder)
+    picked = random.Random(options.seed).sample(range(len(rows)), min(options.show, len(rows)))
+    tokenizer = _tokenizer(lock, options) if options.masks else None
+    console = Console(highlight=False)
+    show_rows(
+        rows.select(picked), lock["target"], console, tokenizer=tokenizer, masks=options.masks, full=options.full
+    )
+
+
+def _tokenizer(lock: "Lock", options: argparse.Namespace) -> "PreTrainedTokenizerBase":
+    """The mix's tokenizer with a chat template that marks what is supervised."""
+    from tulu_recipes.data.template import load_tokenizer
+
+    if lock["tokenizer"] is None:
+        what = "--masks needs a tokenizer, and the mix names none."
+        raise DataError(Problem("mix-tokenizer", lock["name"], what, "write  tokenizer: <Hub id or folder>  in it."))
+    return load_tokenizer(
+        lock["tokenizer"]["name"], chat_template=options.chat_template, revision=lock["tokenizer"]["revision"]
+    )
