@@ -178,8 +178,7 @@ def file_hashes(repo_id: str, paths: list[str], *, revision: str | None) -> list
         return [{"path": path, "bytes": None, "sha256": None} for path in paths]
     with explained(Repo(repo_id, "dataset", revision)):
         infos = {
-            info.path: info
-            for info in HfApi().get_paths_info(repo_id, paths, revision=revision, repo_type="dataset")
+            info.path: info for info in HfApi().get_paths_info(repo_id, paths, revision=revision, repo_type="dataset")
         }
     return [
         {"path": path, "bytes": infos[path].size}

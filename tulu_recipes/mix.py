@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tulu_recipes.config.entry import run_cli
 from tulu_recipes.errors import DataError, Problem
 
 if TYPE_CHECKING:
@@ -90,7 +89,9 @@ def _build(mix: "Mix", options: argparse.Namespace) -> int:
     output_dir = options.output_dir or default_folder(mix)
     locked = _lock_to_hold(mix, output_dir, options.locked)
     if options.push_to_hub:
-        hub.prove_write(options.push_to_hub, private=options.private or None, repo_type="dataset", revision=options.revision)
+        hub.prove_write(
+            options.push_to_hub, private=options.private or None, repo_type="dataset", revision=options.revision
+        )
     workers = options.workers or default_workers()
     passes = read_executor(options.executor) if options.executor else LocalPasses(workers, console)
     built = build_mix(mix, output_dir, passes=passes, describe=describe_mix, locked=locked)

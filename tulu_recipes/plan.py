@@ -154,11 +154,11 @@ def _count_rows(recipe: Recipe, options: argparse.Namespace) -> Rows | None:
     if not Path(recipe["model_name_or_path"]).exists():
         return None
     # seconds: the rows are read and tokenized
-    from tulu_recipes.data.mix import load_mix
+    from tulu_recipes.data.mixing.use import is_built
     from tulu_recipes.prepare import prepare_data
 
-    mix = load_mix(recipe["dataset_mix"])["sources"] if recipe["dataset_mix"] else []
-    if not all(Path(name).exists() for name in [source["name"] for source in mix] or [recipe["dataset_name"]]):
+    mix = recipe["dataset_mix"]
+    if not (is_built(mix, recipe.stage) if mix else Path(recipe["dataset_name"]).exists()):
         return None
     total = prepare_data(recipe).audit.total
     return Rows(total.trained_rows, total.tokens, total.supervised_tokens, exact=True)
@@ -179,7 +179,14 @@ def _print_recipe(console: Console, recipe: Recipe, machine: Machine, rows: Rows
         f"{batch.per_device_train_batch_size} a device × {batch.gradient_accumulation_steps} accumulation"
     )
     if rows is None:
-        console.print("tokens  unknown: model and data are not on this disk; --rows and --tokens_per_row estimate")
+        hint = (
+            f"; build the mix with  python -m tulu_recipes.mix {recipe['dataset_mix']}"
+            if recipe["dataset_mix"]
+            else ""
+        )
+        console.print(
+            f"tokens  unknown: model and data are not on this disk; --rows and --tokens_per_row estimate{hint}"
+        )
         return
     steps = _steps(recipe, rows)
     known = "exact" if rows.exact else "as stated"

@@ -18,11 +18,15 @@ from tulu_recipes import hub
 from tulu_recipes.config.check_hub import hub_model_id
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.data.audit import Audit, Limits, audit_rows, check_limits, print_audit
-from tulu_recipes.data.mix import build_mix
+from tulu_recipes.data.mixing.build import LocalPasses
+from tulu_recipes.data.mixing.lock import Lock
+from tulu_recipes.data.mixing.use import check_mix, use_mix
+from tulu_recipes.data.mixing.workers import default_workers
 from tulu_recipes.data.sources import load_rows
 from tulu_recipes.data.supervision import tokenize_rows, trainable_rows
 from tulu_recipes.data.template import load_tokenizer
 from tulu_recipes.errors import DataError, Problem, RecipeError
+from tulu_recipes.reports.mix_folder import describe_mix
 from tulu_recipes.run import FINISHED, TRAINED, Run, naming_full_disk, open_run, read_json, write_json
 from tulu_recipes.sampling import generate_answers, load_for_sampling, outside_zero3
 
@@ -31,18 +35,32 @@ LOG_WIDTH = 120  # columns of a table in a log file, which has no width of its o
 
 @dataclass(frozen=True)
 class StageData:
-    """Rows of a run: tokenized for training, tokenized for evaluation, and as text for samples."""
+    """Rows of a run: tokenized for training, tokenized for evaluation, and as text for samples.
+
+    mix_lock: of the mix they are from; None for a single dataset.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     train: Dataset
     heldout: Dataset | None
     heldout_text: Dataset | None
     audit: Audit
+    mix_lock: Lock | None = None
 
 
 def is_main() -> bool:
     """Rank 0, before torch.distributed is started."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def check_data_named(recipe: Recipe) -> None:
+    """Refuse a mix file that is faulty or was edited since it was locked, before anything is loaded or written.
+
+    Raises:
+        DataError: every problem of the mix file, or how it differs from its lock.
+    """
+    if recipe["dataset_mix"]:
+        check_mix(recipe["dataset_mix"], recipe.stage)
 
 
 def build_base_model(recipe: Recipe) -> None:
@@ -80,7 +98,7 @@ def prepare_data(recipe: Recipe) -> StageData:
         _refuse_new_tokens(recipe, len(tokenizer))
     # ranks of one machine take turns, so that the first fills the cache and the others read it
     with FileLock(Path(gettempdir()) / f"tulu_recipes-{getuser()}-{recipe.fingerprint()[:12]}.lock"):
-        rows = _train_rows(recipe)
+        rows, lock = _train_rows(recipe, console)
         tokenized = _tokenize(recipe, rows, tokenizer)
         text = _heldout_rows(recipe)
         heldout = None if text is None else _tokenize(recipe, text, tokenizer)
@@ -98,6 +116,7 @@ def prepare_data(recipe: Recipe) -> StageData:
         heldout=None if heldout is None else trainable_rows(heldout, over_length="truncate"),
         heldout_text=text,
         audit=audit,
+        mix_lock=lock,
     )
 
 
@@ -120,15 +139,17 @@ def _refuse_new_tokens(recipe: Recipe, tokens: int) -> None:
         )
 
 
-def _train_rows(recipe: Recipe) -> Dataset:
+def _train_rows(recipe: Recipe, console: Console) -> tuple[Dataset, Lock | None]:
     if recipe["dataset_mix"]:
-        return build_mix(recipe["dataset_mix"])
-    return load_rows(
+        passes = LocalPasses(recipe["dataset_num_proc"] or default_workers(), console)
+        return use_mix(recipe["dataset_mix"], recipe.stage, passes=passes, describe=describe_mix)
+    rows = load_rows(
         recipe["dataset_name"],
         config=recipe["dataset_config"],
         split=recipe["dataset_train_split"],
         revision=recipe["dataset_revision"],
     )
+    return rows, None
 
 
 def _heldout_rows(recipe: Recipe) -> Dataset | None:
@@ -188,6 +209,8 @@ def open_recipe_run(recipe: Recipe, data: StageData, args: TrainingArguments) ->
         )
         if run.main:
             _keep_audit(run, data.audit)
+            if data.mix_lock is not None:
+                write_json(run.folder / "data.lock.json", data.mix_lock)
     if run.main and recipe["push_to_hub"] and run.status not in (FINISHED, TRAINED):
         run.update(
             hub_repo=hub.prove_write(

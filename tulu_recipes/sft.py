@@ -25,12 +25,20 @@ def train(recipe: "Recipe") -> int:
     from transformers import PrinterCallback
 
     from tulu_recipes.finish import finish_training, push_run
-    from tulu_recipes.prepare import build_base_model, open_recipe_run, prepare_data, resume_point, sample_before
+    from tulu_recipes.prepare import (
+        build_base_model,
+        check_data_named,
+        open_recipe_run,
+        prepare_data,
+        resume_point,
+        sample_before,
+    )
     from tulu_recipes.run import FINISHED, TRAINED
     from tulu_recipes.trainers.arguments import adapter_config, load_model, sft_arguments
     from tulu_recipes.trainers.callbacks import MetricsCallback, ProgressCallback, StopOnSignal
     from tulu_recipes.trainers.sft import SFTTrainer
 
+    check_data_named(recipe)
     build_base_model(recipe)
     data = prepare_data(recipe)  # tokens, labels, and the audit; refuses empty masks, missing EOS, cut answers
     args = sft_arguments(recipe)

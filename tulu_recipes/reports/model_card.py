@@ -97,12 +97,21 @@ def _base(recipe: Recipe) -> str:
 
 def _data(recipe: Recipe) -> str:
     if recipe["dataset_mix"]:
-        return f"the mix `{recipe['dataset_mix']}`"
+        return _mix(recipe)
     data = recipe["dataset_name"]
     if Path(data).exists():
         return f"the local rows `{data}`"
     sha = hub.resolve_revision(data, repo_type="dataset", revision=recipe["dataset_revision"])
     return f"[{data}](https://huggingface.co/datasets/{data}) at `{sha or recipe['dataset_revision'] or 'main'}`"
+
+
+def _mix(recipe: Recipe) -> str:
+    lock = read_json(Path(recipe["output_dir"]) / "data.lock.json")
+    sources = len(lock["sources"])
+    return (
+        f"the mix `{lock['name']}` ({lock['result']['rows']:,} rows from {sources} source{'s' if sources > 1 else ''}; "
+        f"content `{lock['result']['content_sha256'][:16]}`; its lock is `data.lock.json` in this repository)"
+    )
 
 
 def _results(record: dict[str, Any]) -> list[str]:
@@ -130,6 +139,9 @@ def _licence(recipe: Recipe) -> str:
         for kind, name, revision in sources
         if name and not Path(name).exists()
     ]
+    if recipe["dataset_mix"]:
+        lock = read_json(Path(recipe["output_dir"]) / "data.lock.json")
+        licences += [f"dataset `{source['name']}`: {source['licence'] or 'not stated'}" for source in lock["sources"]]
     if not licences:
         return "Base model and data are local files; state their licence before sharing this model."
     return "Inherited from " + "; ".join(licences) + ". The terms of the base model and of the data both apply."

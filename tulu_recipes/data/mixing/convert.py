@@ -23,8 +23,8 @@ from tokenizers import Tokenizer
 from tulu_recipes.data.contamination.index import EvalIndex
 from tulu_recipes.data.contamination.match import find_matches
 from tulu_recipes.data.filters import GLOBAL_FILTERS, RowFilter, make_filter
-from tulu_recipes.data.mixing.distinct import duplicate_keys
 from tulu_recipes.data.layouts import BrokenRow, turns, user_texts
+from tulu_recipes.data.mixing.distinct import duplicate_keys
 from tulu_recipes.data.mixing.job import Job, Part, ResolvedSource, atomic_folder, load_job
 from tulu_recipes.data.mixing.keys import content_digest, digest_halves, keyed
 from tulu_recipes.run import write_json
@@ -162,7 +162,9 @@ def _row_columns(
         "digest": digest_halves([content_digest(row) for row in said]),
         "position": np.array(positions, dtype=np.int64),
         "characters": np.array([sum(len(text) for _, text in turn) for turn in spoken], dtype=np.int64),
-        "bytes": np.array([sum(len(text.encode("utf-8", "replace")) for _, text in turn) for turn in spoken], np.int64),
+        "bytes": np.array(
+            [sum(len(text.encode("utf-8", "replace")) for _, text in turn) for turn in spoken], np.int64
+        ),
         "turns": np.array([len(turn) for turn in spoken], dtype=np.int64),
         "tokens": _token_counts(spoken, tools.tokenizer),
     }

@@ -1,6 +1,5 @@
 """The evaluations that a mix is held against: their index for the workers, and the lock's entry."""
 
-from pathlib import Path
 from typing import Any
 
 from tulu_recipes.data.contamination.index import EvalIndex

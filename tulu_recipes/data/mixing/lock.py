@@ -22,7 +22,9 @@ TOOLS = ("tulu-recipes", "datasets", "pyarrow", "tokenizers", "rensa", "py3langi
 Lock = dict[str, Any]
 
 
-def make_lock(job: Job, summary: Mapping[str, Any], shards: list[dict[str, Any]], made_from: Mapping[str, Any]) -> Lock:
+def make_lock(
+    job: Job, summary: Mapping[str, Any], shards: list[dict[str, Any]], made_from: Mapping[str, Any]
+) -> Lock:
     """The lock of a finished build.
 
     Args:
@@ -104,7 +106,9 @@ def check_mix_is_locked(mix: Mix, lock: Lock, where: Path) -> None:
         DataError: mix-lock-stale, naming the keys that differ.
     """
     if lock["semantics"] != SEMANTICS:
-        what = f"The lock has semantics {lock['semantics']}; this version of tulu_recipes builds semantics {SEMANTICS}."
+        what = (
+            f"The lock has semantics {lock['semantics']}; this version of tulu_recipes builds semantics {SEMANTICS}."
+        )
         raise DataError(Problem("mix-lock-stale", str(where), what, f"build it anew: {rebuild_command(mix)}"))
     if lock["mix_sha256"] != mix.sha256:
         changes = "; ".join(list(_differences(lock["mix"], mix.meaning()))[:8])

@@ -318,7 +318,7 @@ def _whole_mix_problems(mix: Mix) -> Iterator[Problem]:
         if is_local(source.name) and "://" not in source.name and not local_path(source.name).exists():
             what = f"{source.name} does not exist; paths are relative to the current directory."
             yield Problem("path-missing", source.place, what, "check the path.")
-        same = repr(replace(source, place="", label=None, rows=None, fraction_of_source=None, repeat=None))
+        same = repr(replace(source, place="", rows=None, fraction_of_source=None, repeat=None))
         if same in seen:
             what = f"{source.name} is named twice, here and in {seen[same]}; its rows would overlap."
             yield Problem("mix-source-twice", source.place, what, "keep one, with  repeat: 2  for rows taken twice.")

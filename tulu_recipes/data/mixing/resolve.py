@@ -165,11 +165,7 @@ def mix_schema(sources: tuple[ResolvedSource, ...], target: str) -> pa.Schema:
 def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     """The type that holds both, as Arrow sees it (int32 and int64, null and anything); None when there is none."""
     try:
-        unified = pa.unify_schemas(
-            [pa.schema([("x", one)]), pa.schema([("x", other)])], promote_options="permissive"
-        )
+        unified = pa.unify_schemas([pa.schema([("x", one)]), pa.schema([("x", other)])], promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         return None
     return unified.field("x").type
-
-

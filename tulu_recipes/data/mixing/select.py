@@ -1,8 +1,8 @@
 """Second pass, on keys alone: duplicates, contamination and amounts decide which rows are in, and in what order.
 
-    selection/part.npy, row.npy   where each finished row lies, in the finished order
-    selection/bounds.npy          first row of each shard, and the end
-    selection/summary.json        per source steps and totals, the contamination table, statistics, content hash
+selection/part.npy, row.npy   where each finished row lies, in the finished order
+selection/bounds.npy          first row of each shard, and the end
+selection/summary.json        per source steps and totals, the contamination table, statistics, content hash
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from tulu_recipes.data.contamination.decide import Decision, decide
 from tulu_recipes.data.contamination.evals_file import load_evals
 from tulu_recipes.data.contamination.index import EvalIndex
 from tulu_recipes.data.filters import GLOBAL_FILTERS
-from tulu_recipes.data.mixing.distinct import keep_distinct
 from tulu_recipes.data.mixing.convert import labels_of, read_arrow
+from tulu_recipes.data.mixing.distinct import keep_distinct
 from tulu_recipes.data.mixing.job import Job, atomic_folder, load_job
 from tulu_recipes.data.mixing.keys import copies_for, order_of_copies
 from tulu_recipes.data.mixing.mix_file import FilterCall

@@ -11,6 +11,7 @@ from tulu_recipes.data.sources import load_dataset_rows
 from tulu_recipes.errors import DataError, Problem
 
 MIXES = Path("runs") / "mixes"
+TARGET_OF_STAGE = {"sft": "sft", "reward": "preference", "dpo": "preference", "rlvr": "rlvr"}
 
 
 def default_folder(mix: Mix) -> Path:
@@ -33,31 +34,59 @@ def read_built(folder: Path) -> tuple[Dataset, Lock]:
     return load_dataset_rows(str(folder), split="train").rows, lock
 
 
-def use_mix(path: str, target: str, *, passes: RunPasses, describe: Describe) -> tuple[Dataset, Lock]:
-    """The rows of a mix file or of a built mix's folder, for a stage that trains on `target`.
+def check_mix(path: str, stage: str) -> tuple[Mix | None, Path | None]:
+    """Hold a mix file to its stage and to the lock beside it; reads two small files and nothing else.
 
-    A mix file with a lock beside it must say what the lock says, and gives the lock's rows: sources are taken at the
-    lock's commits. It is built in runs/mixes/NAME, unless it is there already.
-
+    Args:
+        path: a mix file, or the folder of a built mix, whose own lock is held to the stage alone.
+    Returns:
+        the mix (None for a folder), and the lock beside it (None when there is none).
     Raises:
-        DataError: the mix is for another target, was edited since it was locked, or does not give the lock's rows.
+        DataError: the file is faulty, for another stage, or was edited since it was locked.
     """
     if Path(path).is_dir():
-        rows, lock = read_built(Path(path))
-        _check_target(lock["target"], target, path)
-        return rows, lock
+        if (Path(path) / LOCK).is_file():
+            _check_target(read_lock(Path(path) / LOCK)["target"], stage, path)
+        return None, None
     mix = load_mix(path)
-    _check_target(mix.target, target, path)
+    _check_target(mix.target, stage, path)
     beside = lock_beside(path)
-    locked = beside if beside.is_file() else None
-    if locked is not None:
-        check_mix_is_locked(mix, read_lock(locked), locked)
+    if not beside.is_file():
+        return mix, None
+    check_mix_is_locked(mix, read_lock(beside), beside)
+    return mix, beside
+
+
+def is_built(path: str, stage: str) -> bool:
+    """Whether the rows of a mix are at hand without building anything.
+
+    Raises:
+        DataError: as `check_mix`.
+    """
+    mix, _ = check_mix(path, stage)
+    folder = Path(path) if mix is None else default_folder(mix)
+    return (folder / LOCK).is_file() and (mix is None or read_lock(folder / LOCK)["mix_sha256"] == mix.sha256)
+
+
+def use_mix(path: str, stage: str, *, passes: RunPasses, describe: Describe) -> tuple[Dataset, Lock]:
+    """The rows of a mix file or of a built mix's folder.
+
+    A mix file with a lock beside it gives the lock's rows: sources are taken at the lock's commits. It is built in
+    runs/mixes/NAME, unless it is there already.
+
+    Raises:
+        DataError: as `check_mix`, as `read_built`, and when the rows are not those of the lock.
+    """
+    mix, locked = check_mix(path, stage)
+    if mix is None:
+        return read_built(Path(path))
     folder = default_folder(mix)
     build_mix(mix, folder, passes=passes, describe=describe, locked=locked, byte_for_byte=False, wait=True)
     return read_built(folder)
 
 
-def _check_target(found: str, wanted: str, where: str) -> None:
-    if found != wanted:
-        what = f"The mix has target: {found}; this stage trains on {wanted} rows."
-        raise DataError(Problem("mix-target", where, what, f"name a mix with  target: {wanted}."))
+def _check_target(target: str, stage: str, where: str) -> None:
+    wanted = TARGET_OF_STAGE[stage]
+    if target != wanted:
+        what = f"The mix has target: {target}; {stage} trains on {wanted} rows."
+        raise DataError(Problem("mix-target", where, what, f"name a mix with  target: {wanted}"))
