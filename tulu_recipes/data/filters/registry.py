@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tulu_recipes.config.values import nearest
-from tulu_recipes.data.filters import lengths, user
+from tulu_recipes.data.filters import language, lengths, models, repetition, text, user, verifiable
 from tulu_recipes.data.filters.kinds import FilterKind, Parameter, RowFilter, Tokenizer
 from tulu_recipes.errors import DataError, Problem
 
@@ -30,7 +30,8 @@ GLOBAL = (
     ),
 )
 GLOBAL_FILTERS = tuple(kind.name for kind in GLOBAL)
-FILTERS = {kind.name: kind for kind in (*lengths.KINDS, *GLOBAL)}
+OF_ROWS = (*lengths.KINDS, *text.KINDS, *repetition.KINDS, *language.KINDS, *models.KINDS, *verifiable.KINDS)
+FILTERS = {kind.name: kind for kind in (*OF_ROWS, *GLOBAL)}
 
 
 def filter_problems(name: str, params: Mapping[str, Any], target: str) -> list[str]:

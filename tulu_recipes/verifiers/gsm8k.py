@@ -1,0 +1,40 @@
+"""GSM8K: the last number of the completion, compared as a number with the label.
+
+Unlike the code released with Tülu 3, commas are taken out of the label too and signs are kept (there, 2,125 as a label
+could never be matched and −5 was read as 5).
+"""
+
+import re
+from fractions import Fraction
+
+from tulu_recipes.verifiers.verdict import CORRECT, Verdict, error, wrong
+
+# A minus after a letter, digit or closing bracket is an operator or a hyphen. ASCII digits, in groups of three or not.
+_NUMBER = re.compile(r"(?:(?<![\w)\]])-)?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?")
+_LABEL = re.compile(r"\s*(-?)\s*\$?\s*((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)\s*%?\s*")
+LONGEST = 400  # digits; Python refuses to read thousands
+
+
+def number_of(label: str) -> Fraction | None:
+    """A label as a number: 72, -5, 2,125, $1.50; None when it is none."""
+    match = _LABEL.fullmatch(label.replace("−", "-"))
+    return _value(match[1] + match[2]) if match else None
+
+
+def last_number(text: str) -> Fraction | None:
+    found = _NUMBER.findall(text.replace("−", "-").replace("$", " "))
+    return _value(found[-1]) if found else None
+
+
+def _value(digits: str) -> Fraction | None:
+    return Fraction(digits.replace(",", "")) if len(digits) <= LONGEST else None
+
+
+def grade(completion: str, ground_truth: str) -> Verdict:
+    label = number_of(ground_truth)
+    if label is None:
+        return error("label is no number")
+    answer = last_number(completion)
+    if answer is None:
+        return wrong("no number in the answer")
+    return CORRECT if answer == label else wrong("another number")
