@@ -30,6 +30,7 @@ class Logged:
     path: str
     status: int
     token: str | None
+    sent: int  # bytes of the answer's body
 
 
 class Gate:
@@ -59,10 +60,11 @@ class Gate:
             return await self.routes(scope, receive, send)
         # Routed undecoded: Starlette would take the %2F of refs%2Fpr%2F1 and of slashed branches for a separator.
         path = scope["path"] = scope["raw_path"].decode()
-        status = 0
+        status = sent = 0
 
         async def logged_send(message: Message) -> None:
-            nonlocal status
+            nonlocal status, sent
+            sent += len(message.get("body", b""))
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
@@ -70,7 +72,7 @@ class Gate:
         try:
             await self._answer(scope, receive, logged_send)
         finally:
-            self.requests.append(Logged(scope["method"], path, status, bearer(scope)))
+            self.requests.append(Logged(scope["method"], path, status, bearer(scope), sent))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         fault = self._next_fault(f"{scope['method']} {scope['path']}")
