@@ -1,10 +1,12 @@
 """Rows by name: a Hub dataset, a local file or a local folder; every failure says which name and what to do."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, get_dataset_config_names, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -26,18 +28,48 @@ def load_rows(
     Raises:
         DataError: the name, split or revision does not exist, a file cannot be read, or the columns are unknown.
     """
-    path = Path(name)
-    if path.is_file():
-        rows = _load_file(path)
-    elif path.is_dir() and any((path / marker).exists() for marker in ("dataset_info.json", "dataset_dict.json")):
-        rows = _pick_split(load_from_disk(str(path)), split, name)
-    else:
-        rows = _load_named(name, config, split, revision)
+    rows = load_dataset_rows(name, config=config, split=split, revision=revision, row_fault=row_fault)
     check_columns(rows.column_names, name)
     return rows
 
 
-def _load_file(path: Path) -> Dataset:
+def load_dataset_rows(
+    name: str,
+    *,
+    config: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+    row_fault: Callable[[dict[str, Any]], str | None] | None = None,
+) -> Dataset:
+    """All rows of one dataset, whatever its columns. Arguments as `load_rows`.
+
+    Args:
+        row_fault: says what is wrong with a row of a JSON file that cannot be read, None when nothing is.
+    Raises:
+        DataError: the name, split or revision does not exist, or a file cannot be read.
+    """
+    path = Path(name)
+    if path.is_file():
+        return _load_file(path, row_fault or (lambda row: None))
+    if path.is_dir() and any((path / marker).exists() for marker in ("dataset_info.json", "dataset_dict.json")):
+        return _pick_split(load_from_disk(str(path)), split, name)
+    return _load_named(name, config, split, revision)
+
+
+def first_rows(name: str, count: int, *, config: str | None, split: str, revision: str | None) -> list[dict[str, Any]]:
+    """The first rows of a split on the Hub, without the rest of it."""
+    with _explained(name):
+        stream = load_dataset(name, name=config, split=split, revision=revision, streaming=True)
+        return list(stream.take(count))
+
+
+def config_names(name: str, *, revision: str | None = None) -> list[str]:
+    """The configurations of a dataset, sorted."""
+    with _explained(name):
+        return sorted(get_dataset_config_names(name, revision=revision))
+
+
+def _load_file(path: Path, row_fault: Callable[[dict[str, Any]], str | None]) -> Dataset:
     builder = FILE_TYPES.get(path.suffix.lower())
     if builder is None:
         raise DataError(
@@ -55,7 +87,7 @@ def _load_file(path: Path) -> Dataset:
             _check_utf8(path)
         return load_dataset(builder, data_files=str(path), split="train")
     except (DatasetGenerationError, UnicodeDecodeError, ValueError) as error:
-        found = "; ".join(_faulty_lines(path)) if builder == "json" else ""
+        found = "; ".join(_faulty_lines(path, row_fault)) if builder == "json" else ""
         raise DataError(
             Problem(
                 "file-unreadable",
@@ -73,12 +105,12 @@ def _check_utf8(path: Path) -> None:
             pass
 
 
-def _faulty_lines(path: Path) -> Iterator[str]:
+def _faulty_lines(path: Path, row_fault: Callable[[dict[str, Any]], str | None]) -> Iterator[str]:
     """The first lines of a JSONL file that are no rows, each with what is wrong."""
     shown = 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            fault = _line_fault(line)
+            fault = _line_fault(line, row_fault)
             if fault:
                 yield f"line {number}: {fault}"
                 shown += 1
@@ -86,7 +118,7 @@ def _faulty_lines(path: Path) -> Iterator[str]:
                 return
 
 
-def _line_fault(line: bytes) -> str | None:
+def _line_fault(line: bytes, row_fault: Callable[[dict[str, Any]], str | None]) -> str | None:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -97,8 +129,16 @@ def _line_fault(line: bytes) -> str | None:
 
 
 def _load_named(name: str, config: str | None, split: str | None, revision: str | None) -> Dataset:
-    try:
+    with _explained(name):
         loaded = load_dataset(name, name=config, revision=revision)
+    return _pick_split(loaded, split, name)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """What `datasets` and the Hub raise about a dataset, as a DataError."""
+    try:
+        yield
     except (DatasetNotFoundError, FileNotFoundError, HfHubHTTPError) as error:
         raise DataError(
             Problem(
@@ -117,7 +157,6 @@ def _load_named(name: str, config: str | None, split: str | None, revision: str 
                 "name an existing configuration (dataset_config) or another revision.",
             )
         ) from error
-    return _pick_split(loaded, split, name)
 
 
 def _pick_split(loaded: Dataset | DatasetDict, split: str | None, name: str) -> Dataset:
