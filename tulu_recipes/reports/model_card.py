@@ -109,7 +109,7 @@ def _mix(recipe: Recipe) -> str:
     lock = read_json(Path(recipe["output_dir"]) / "data.lock.json")
     sources = len(lock["sources"])
     return (
-        f"the mix `{lock['name']}` ({lock['result']['rows']:,} rows from {sources} source{'s' if sources > 1 else ''}; "
+        f"the mix `{lock['name']}` ({lock['result']['rows']:,} rows, sources: {sources}; "
         f"content `{lock['result']['content_sha256'][:16]}`; its lock is `data.lock.json` in this repository)"
     )
 

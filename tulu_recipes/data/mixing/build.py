@@ -7,7 +7,6 @@
 A build that was killed goes on at the part or shard where it stopped, when nothing it is made from has changed.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -167,7 +166,7 @@ def finish_build(
     with atomic_folder(build / "finished") as writing:
         (writing / "data").mkdir()
         for shard in shards:
-            os.replace(build / "shards" / Path(shard["path"]).name, writing / shard["path"])
+            (build / "shards" / Path(shard["path"]).name).replace(writing / shard["path"])
         describe(writing, lock)
         write_json(writing / LOCK, lock)
     _publish(build / "finished", output_dir)
@@ -194,7 +193,7 @@ def _publish(finished: Path, output_dir: Path) -> None:
         target = output_dir / entry.name
         if target.is_dir():
             shutil.rmtree(target)
-        os.replace(entry, target)
+        entry.replace(target)
     shutil.rmtree(finished.parent)
 
 

@@ -2,8 +2,8 @@
 
 A part's folder holds
     rows.arrow       canonical rows in the order of their order keys
-    keys.npz         per row: digest, order, sample, position, tokens (-1: not counted), characters, turns, bytes, label,
-                     and the keys of each duplicate filter
+    keys.npz         per row: digest, order, sample, position, tokens (-1: not counted), characters, turns, bytes,
+                     label, and the keys of each duplicate filter
     matches.arrow    overlaps with evaluations (row, evaluation, item, score), when the mix decontaminates
     counts.json      per step: rows in, rows out, reasons; and the labels that `label` counts into
 """

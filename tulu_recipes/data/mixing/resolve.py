@@ -14,7 +14,7 @@ from tulu_recipes.config.surroundings import is_local, local_path
 from tulu_recipes.data.layouts import canonical_schema, recognise
 from tulu_recipes.data.mixing.job import ResolvedSource
 from tulu_recipes.data.mixing.mix_file import Mix, MixSource
-from tulu_recipes.data.sources import load_dataset_rows
+from tulu_recipes.data.sources import load_with_files
 from tulu_recipes.errors import DataError, HubError, Problem
 
 HF = "hf://datasets/"
@@ -77,7 +77,7 @@ def _resolve(mix: Mix, number: int, source: MixSource, pin: str | None) -> Resol
     commit = None
     if repo is not None:
         commit = pin or hub.resolve_revision(repo, repo_type="dataset", revision=_asked_revision(source))
-    loaded = load_dataset_rows(
+    loaded = load_with_files(
         _at_commit(source.name, commit),
         config=source.config,
         split=source.split,

@@ -31,7 +31,7 @@ def read_built(folder: Path) -> tuple[Dataset, Lock]:
         raise DataError(Problem("mix-unfinished", str(folder), what, mend))
     lock = read_lock(folder / LOCK)
     check_files(folder, lock)
-    return load_dataset_rows(str(folder), split="train").rows, lock
+    return load_dataset_rows(str(folder), split="train"), lock
 
 
 def check_mix(path: str, stage: str) -> tuple[Mix | None, Path | None]:

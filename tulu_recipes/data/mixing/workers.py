@@ -1,4 +1,4 @@
-"""Running the tasks of a pass: in this process, in a pool of processes, with a bar of rows per second and time left."""
+"""Running the tasks of a pass, in this process or in a pool, with a bar of rows per second and time left."""
 
 import multiprocessing
 import os
