@@ -7,6 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tulu_recipes.config.surroundings import local_path
+from tulu_recipes.data.contamination.evals_file import load_evals
 from tulu_recipes.data.mixing.job import Job
 from tulu_recipes.data.mixing.mix_file import Mix
 from tulu_recipes.data.mixing.resolve import file_sha256
@@ -115,6 +117,37 @@ def check_mix_is_locked(mix: Mix, lock: Lock, where: Path) -> None:
         what = f"{mix.path} says something else than its lock: {changes}."
         mend = f"build it anew:  {rebuild_command(mix)}  or undo the change."
         raise DataError(Problem("mix-lock-stale", str(where), what, mend))
+    if mix.decontaminate is not None:
+        against = mix.decontaminate["against"]
+        if load_evals(against).sha256 != lock["decontamination"]["evals_sha256"]:
+            what = f"{against} says something else than when {mix.path} was locked."
+            mend = f"build it anew:  {rebuild_command(mix)}  or undo the change."
+            raise DataError(Problem("mix-lock-stale", str(where), what, mend))
+
+
+def check_local_sources(mix: Mix, lock: Lock) -> None:
+    """Refuse to go on with rows whose local files have changed since.
+
+    Raises:
+        DataError: mix-source-moved, naming each file.
+    """
+    problems = []
+    for source, locked in zip(mix.sources, lock["sources"], strict=True):
+        root = local_path(source.name)
+        if locked["revision"] is not None or not root.exists():
+            continue
+        found = [file | {"sha256": _sha256_or_gone(root, file)} for file in locked["files"]]
+        changes = "; ".join(_moves(locked, locked | {"files": [file for file in found if file["sha256"]]}))
+        if changes:
+            what = f"{source.title} has changed since the mix was built: {changes}."
+            problems.append(Problem("mix-source-moved", source.place, what, f"build it anew:  {rebuild_command(mix)}"))
+    if problems:
+        raise DataError(problems)
+
+
+def _sha256_or_gone(root: Path, file: Mapping[str, Any]) -> str | None:
+    path = root if root.is_file() else root / file["path"]
+    return file_sha256(path) if path.is_file() else None
 
 
 def rebuild_command(mix: Mix) -> str:
@@ -163,7 +196,8 @@ def _moves(locked: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]
             yield f"{path} is new"
         elif _hash(before[path]) != _hash(after[path]) and None not in (_hash(before[path]), _hash(after[path])):
             old, new = before[path]["bytes"], after[path]["bytes"]
-            yield f"{path} has another content ({old:,} → {new:,} bytes)"
+            sizes = f" ({old:,} → {new:,} bytes)" if old != new else ""
+            yield f"{path} has another content{sizes}"
 
 
 def _hash(file: Mapping[str, Any]) -> Any:

@@ -199,7 +199,7 @@ def _decontaminate(folder: Path, job: Job, pool: Pool) -> Decision | None:
         living = pool.alive[rows_of[source.number]]
         matches[str(source.number)] = _living_matches(folder, parts, pool, living)
         rows_per_source[str(source.number)] = int(living.sum())
-    decision = decide(matches, evals, index.items_per_evaluation, rows_per_source)
+    decision = decide(matches, evals, index.compared, rows_per_source)
     gone = np.zeros(len(pool.alive), dtype=np.bool_)
     for key, removed in decision.removed.items():
         gone[rows_of[int(key)][removed]] = True

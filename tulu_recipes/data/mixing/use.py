@@ -5,7 +5,15 @@ from pathlib import Path
 from datasets import Dataset
 
 from tulu_recipes.data.mixing.build import Describe, RunPasses, build_mix
-from tulu_recipes.data.mixing.lock import LOCK, Lock, check_files, check_mix_is_locked, lock_beside, read_lock
+from tulu_recipes.data.mixing.lock import (
+    LOCK,
+    Lock,
+    check_files,
+    check_local_sources,
+    check_mix_is_locked,
+    lock_beside,
+    read_lock,
+)
 from tulu_recipes.data.mixing.mix_file import Mix, load_mix
 from tulu_recipes.data.sources import load_dataset_rows
 from tulu_recipes.errors import DataError, Problem
@@ -65,7 +73,23 @@ def is_built(path: str, stage: str) -> bool:
     """
     mix, _ = check_mix(path, stage)
     folder = Path(path) if mix is None else default_folder(mix)
-    return (folder / LOCK).is_file() and (mix is None or read_lock(folder / LOCK)["mix_sha256"] == mix.sha256)
+    return (folder / LOCK).is_file() if mix is None else _built_lock(folder, mix) is not None
+
+
+def _built_lock(folder: Path, mix: Mix) -> Lock | None:
+    """The lock of a finished build of just this mix."""
+    if not (folder / LOCK).is_file():
+        return None
+    lock = read_lock(folder / LOCK)
+    try:
+        check_mix_is_locked(mix, lock, folder / LOCK)
+    except DataError:
+        return None  # of an earlier version of the file: it will be built anew
+    return lock
+
+
+def _same_rows(one: Lock, other: Lock) -> bool:
+    return bool(one["result"]["content_sha256"] == other["result"]["content_sha256"])
 
 
 def use_mix(path: str, stage: str, *, passes: RunPasses, describe: Describe) -> tuple[Dataset, Lock]:
@@ -81,6 +105,10 @@ def use_mix(path: str, stage: str, *, passes: RunPasses, describe: Describe) -> 
     if mix is None:
         return read_built(Path(path))
     folder = default_folder(mix)
+    built = _built_lock(folder, mix)
+    if built is not None and (locked is None or _same_rows(read_lock(locked), built)):
+        check_local_sources(mix, built)
+        return read_built(folder)
     build_mix(mix, folder, passes=passes, describe=describe, locked=locked, byte_for_byte=False, wait=True)
     return read_built(folder)
 
