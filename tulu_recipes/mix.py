@@ -98,7 +98,7 @@ def _build(mix: "Mix", options: argparse.Namespace) -> int:
     if built.lock is None:
         sys.stderr.write(f"Submitted. The mix will be in {output_dir}; the last job writes its lock.\n")
         return 0
-    _say_what_came_out(built, output_dir, console)
+    _say_what_came_out(mix, built, output_dir, console)
     if locked is None and mix.limit is None:
         kept = keep_beside(mix, built.lock)
         if kept:
@@ -124,11 +124,14 @@ def _lock_to_hold(mix: "Mix", output_dir: Path, asked: str | None) -> Path | Non
     raise DataError(Problem("mix-lock-missing", mix.path, what, mend))
 
 
-def _say_what_came_out(built: "Built", output_dir: Path, console: "Console") -> None:
+def _say_what_came_out(mix: "Mix", built: "Built", output_dir: Path, console: "Console") -> None:
     from tulu_recipes.reports.mix_table import mix_table_from_lock, print_mix_table
 
     assert built.lock is not None
     print_mix_table(mix_table_from_lock(built.lock), console)
+    for source, counted in zip(mix.sources, built.lock["sources"], strict=True):
+        if mix.limit is None and source.stated_rows not in (None, counted["distinct_rows"]):
+            sys.stderr.write(f"{source.title}: {source.stated_rows:,} rows are stated, {counted['distinct_rows']:,} taken.\n")
     result = built.lock["result"]
     verb = "Built" if built.new else "Built already, nothing has changed"
     shards = len(result["shards"])

@@ -7,6 +7,7 @@
 A build that was killed goes on at the part or shard where it stopped, when nothing it is made from has changed.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -150,7 +151,7 @@ def _resolve(mix: Mix, lock: Lock | None) -> tuple[Job, dict[str, Any], EvalInde
         "tokenizer": tokenizer,
         "decontamination": evaluations,
     }
-    return job, fingerprint, index
+    return job, json.loads(json.dumps(fingerprint)), index
 
 
 def finish_build(

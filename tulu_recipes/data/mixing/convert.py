@@ -41,8 +41,9 @@ class Counts:
     rows_in: Counter[str] = field(default_factory=Counter)
     reasons: dict[str, Counter[str]] = field(default_factory=dict)
 
-    def drop(self, step: str, reason: str) -> None:
-        self.reasons.setdefault(step, Counter())[reason] += 1
+    def drop(self, step: str, reason: str, rows: int = 1) -> None:
+        if rows:
+            self.reasons.setdefault(step, Counter())[reason] += rows
 
     def as_dict(self) -> list[dict[str, Any]]:
         return [
@@ -114,9 +115,10 @@ def _slices(
     """Kept rows and their positions in the source, a thousand read at a time."""
     names = [name for name in job.schema.names if name != "source"]
     for start in range(part.start, part.stop, SLICE_ROWS):
+        wanted = _rows_where(source, range(start, min(start + SLICE_ROWS, part.stop)), counts)
         kept, positions = [], []
-        columns = source.rows[start : min(start + SLICE_ROWS, part.stop)]
-        for position, values in enumerate(zip(*columns.values(), strict=True), start=start):
+        columns = source.rows[wanted]
+        for position, values in zip(wanted, zip(*columns.values(), strict=True), strict=True):
             raw = dict(zip(columns, values, strict=True))
             row = _one_row(source, raw, tools.row_filters, counts)
             if row is not None:
@@ -126,15 +128,27 @@ def _slices(
         yield kept, positions
 
 
+def _rows_where(source: ResolvedSource, positions: range, counts: Counts) -> range | list[int]:
+    """The positions whose columns have the values that `where` asks for; only these columns are read."""
+    asked = source.source.rows_where
+    if not asked:
+        return positions
+    columns = source.rows.select_columns(list(asked))[positions]
+    rows = zip(*(columns[column] for column in asked), strict=True)
+    wanted = [
+        position
+        for position, values in zip(positions, rows, strict=True)
+        if all(value in allowed for value, allowed in zip(values, asked.values(), strict=True))
+    ]
+    counts.rows_in["where"] += len(positions)
+    counts.drop("where", "another value", len(positions) - len(wanted))
+    return wanted
+
+
 def _one_row(
     source: ResolvedSource, raw: dict[str, Any], row_filters: list[Step], counts: Counts
 ) -> dict[str, Any] | None:
     """The converted row with the dataset's other columns beside it, or None when a step drops it."""
-    if source.source.rows_where:
-        counts.rows_in["where"] += 1
-        if any(raw.get(column) not in values for column, values in source.source.rows_where.items()):
-            counts.drop("where", "another value")
-            return None
     counts.rows_in["broken"] += 1
     try:
         row = raw | source.layout.convert(raw)

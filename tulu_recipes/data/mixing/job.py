@@ -85,17 +85,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Job:
-    """schema: of the finished rows. evaluations: whether .build/evaluations holds an index."""
+    """schema: of the finished rows. evaluations: whether .build/evaluations holds an index.
+
+    part_rows: rows of a part at most; the finished mix does not depend on it.
+    """
 
     mix: Mix
     sources: tuple[ResolvedSource, ...]
     schema: pa.Schema
     tokenizer_file: str | None
     evaluations: bool
+    part_rows: int = PART_ROWS
 
     @property
     def parts(self) -> list[Part]:
-        return [part for source in self.sources for part in _parts_of(source)]
+        return [part for source in self.sources for part in _parts_of(source, self.part_rows)]
 
     def filters_of(self, source: ResolvedSource) -> list[tuple[str, FilterCall]]:
         """The filters a source goes through, each with its name in the lock (numbered when it stands twice)."""
@@ -106,11 +110,11 @@ class Job:
         return named
 
 
-def _parts_of(source: ResolvedSource) -> Iterator[Part]:
+def _parts_of(source: ResolvedSource, part_rows: int) -> Iterator[Part]:
     """Cut by rows and by bytes, never by the number of workers."""
     total = len(source.rows)
     mean_bytes = max(1, source.rows.data.nbytes // max(1, len(source.rows.data)))
-    size = max(1, min(PART_ROWS, PART_BYTES // mean_bytes))
+    size = max(1, min(part_rows, PART_BYTES // mean_bytes))
     for number, start in enumerate(range(0, total, size)):
         yield Part(source.number, number, start, min(start + size, total))
 

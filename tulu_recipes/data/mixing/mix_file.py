@@ -47,6 +47,7 @@ class MixSource:
     rows: int | None = None
     fraction_of_source: float | None = None
     repeat: float | None = None
+    stated_rows: int | None = None
     licence: str | None = None
     filters: tuple[FilterCall, ...] = ()
     place: str = ""
@@ -89,7 +90,7 @@ class Mix:
             del values["limit"]
         for source in values["sources"]:
             source["where"] = source.pop("rows_where")
-            del source["place"]
+            del source["place"], source["stated_rows"]
         values["sources"] = [{k: v for k, v in s.items() if v not in (None, {}, ())} for s in values["sources"]]
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
@@ -318,7 +319,7 @@ def _whole_mix_problems(mix: Mix) -> Iterator[Problem]:
         if is_local(source.name) and "://" not in source.name and not local_path(source.name).exists():
             what = f"{source.name} does not exist; paths are relative to the current directory."
             yield Problem("path-missing", source.place, what, "check the path.")
-        same = repr(replace(source, place="", rows=None, fraction_of_source=None, repeat=None))
+        same = repr(replace(source, place="", stated_rows=None, rows=None, fraction_of_source=None, repeat=None))
         if same in seen:
             what = f"{source.name} is named twice, here and in {seen[same]}; its rows would overlap."
             yield Problem("mix-source-twice", source.place, what, "keep one, with  repeat: 2  for rows taken twice.")

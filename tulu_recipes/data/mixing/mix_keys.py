@@ -56,6 +56,7 @@ SOURCE_KEYS = _by_name(
     _key("rows", "int", None, "Rows to take.", limits=POSITIVE),
     _key("fraction_of_source", "float", None, "Share of the source's rows to take.", limits=Limits(0, 1, True)),
     _key("repeat", "float", None, "How often each row is taken; 3.5 is allowed.", limits=Limits(0, None, True)),
+    _key("stated_rows", "int", None, "Rows that the publisher says there are; shown beside those found."),
     _key("licence", "null str", None, "Licence, where the card names none or another."),
     _key("filters", "list", [], "Filters of this source, before the mix's."),
 )
