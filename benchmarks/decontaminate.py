@@ -214,7 +214,9 @@ def main() -> None:
     arguments = [f"--{key}={getattr(options, key)}" for key in ("rows", "items", "datatrove_rows")]
     results = {}
     print(f"{options.rows:,} rows against {options.items:,} items; {N}-grams")
-    print(f"{'':<10} {'rows/s':>9} {'with index':>11} {'index s':>8} {'flagged':>8} {'peak MiB (rows alone)':>22} {'a worker':>9}")
+    print(
+        f"{'':<10} {'rows/s':>9} {'with index':>11} {'index s':>8} {'flagged':>8} {'peak MiB (rows alone)':>22} {'a worker':>9}"
+    )
     for side in options.only:
         command = [sys.executable, "-m", "benchmarks.decontaminate", "--side", side, *arguments]
         found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -16,9 +16,7 @@ def expand(counts: Ints) -> tuple[Ints, Ints]:
     return group, place
 
 
-def item_scores(
-    unit: Ints, start: Ints, length: Ints, unit_length: Ints, unit_item: Ints, num_items: int
-) -> Floats:
+def item_scores(unit: Ints, start: Ints, length: Ints, unit_length: Ints, unit_item: Ints, num_items: int) -> Floats:
     """Mean over an item's units of the fraction of tokens that lie in some found run.
 
     Args:

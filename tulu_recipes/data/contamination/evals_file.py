@@ -1,13 +1,13 @@
 """evals.yaml: which evaluations the training rows are held against, and what a match leads to. Checked whole, loads nothing.
 
-    tokenization: as_released      # of evaluations that name none; also threshold, below_threshold, match_threshold, ngram_size
-    evaluations:
-      - name: gsm8k
-        dataset: openai/gsm8k      # Hub id, file or folder
-        config: main               # all_configs: every one there is, as one evaluation
-        split: test
-        fields: [question]         # nested ones with dots
-        action: drop_rows          # drop_rows | drop_source | report
+tokenization: as_released      # of evaluations that name none; also threshold, below_threshold, match_threshold, ngram_size
+evaluations:
+  - name: gsm8k
+    dataset: openai/gsm8k      # Hub id, file or folder
+    config: main               # all_configs: every one there is, as one evaluation
+    split: test
+    fields: [question]         # nested ones with dots
+    action: drop_rows          # drop_rows | drop_source | report
 """
 
 import hashlib
@@ -84,7 +84,9 @@ def load_evals(path: str | Path) -> EvalsFile:
         evaluations = reader.evaluations(top)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(
-            Problem("evals-unreadable", where, f"{error}".rstrip("."), "write a YAML file with  evaluations:  and a list.")
+            Problem(
+                "evals-unreadable", where, f"{error}".rstrip("."), "write a YAML file with  evaluations:  and a list."
+            )
         ) from error
     finally:
         if loader is not None:
@@ -165,11 +167,15 @@ class _Reader:
         name, at = entries.get("name", (None, line))
         if isinstance(name, str):
             if name in lines:
-                self.refuse(at, f"The name {name} is taken by line {lines[name]}.", "give each evaluation its own name.")
+                self.refuse(
+                    at, f"The name {name} is taken by line {lines[name]}.", "give each evaluation its own name."
+                )
             lines.setdefault(name, at)
         if "rows_per_config" in entries and "config" not in entries:
             self.refuse(
-                entries["rows_per_config"][1], "rows_per_config is given without config.", f"write  config: {ALL_CONFIGS}"
+                entries["rows_per_config"][1],
+                "rows_per_config is given without config.",
+                f"write  config: {ALL_CONFIGS}",
             )
 
     def _check(self, key: str, value: Any, line: int) -> None:

@@ -30,7 +30,9 @@ class Explanation:
     turns: tuple[Marked, ...]
 
 
-def explain(item: Sequence[str], turns: Sequence[str], *, n: int = 8, tokenization: str = "as_released") -> Explanation:
+def explain(
+    item: Sequence[str], turns: Sequence[str], *, n: int = 8, tokenization: str = "as_released"
+) -> Explanation:
     """Mark what the item's fields and the row's turns share under the rule of `find_matches`.
 
     Texts are shown as they were compared, so a composed é stands where a decomposed one was written.

@@ -86,9 +86,7 @@ class EvalIndex:
     parts: dict[str, IndexPart]
 
     @classmethod
-    def build(
-        cls, evaluations: Sequence[EvaluationItems], n: int = 8, match_threshold: float = 0.5
-    ) -> "EvalIndex":
+    def build(cls, evaluations: Sequence[EvaluationItems], n: int = 8, match_threshold: float = 0.5) -> "EvalIndex":
         """Index the items of all evaluations."""
         parts, empty = {}, [0] * len(evaluations)
         for tokenization in TOKENIZATIONS:
@@ -117,7 +115,10 @@ class EvalIndex:
     def load(cls, folder: Path) -> "EvalIndex":
         """Read what `save` wrote; arrays are mapped, not copied."""
         about = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        parts = {name: IndexPart(**{f.name: _mapped(folder, name, f.name) for f in fields(IndexPart)}) for name in about["parts"]}
+        parts = {
+            name: IndexPart(**{f.name: _mapped(folder, name, f.name) for f in fields(IndexPart)})
+            for name in about["parts"]
+        }
         lists = (tuple(about[key]) for key in ("names", "sizes", "empty"))
         return cls(about["n"], about["match_threshold"], *lists, parts)
 
@@ -229,7 +230,11 @@ class _Builder:
 
     def _same_tokens(self, postings: Ints, others: Ints) -> npt.NDArray[np.bool_]:
         return same_spans(
-            self.batch, self.posting_start[postings], self.batch, self.posting_start[others], self.posting_length[postings]
+            self.batch,
+            self.posting_start[postings],
+            self.batch,
+            self.posting_start[others],
+            self.posting_length[postings],
         ) & (self._shape(postings) == self._shape(others))
 
     def _shape(self, postings: Ints) -> Ints:
