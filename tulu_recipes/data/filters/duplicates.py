@@ -5,6 +5,7 @@ duplicates. A row's rank, an integer that does not depend on where the row stood
 """
 
 import hashlib
+import itertools
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,8 @@ from tulu_recipes.data.layouts import turns
 KEY_BYTES = 16
 Keep = npt.NDArray[np.bool_]
 SEED = 42
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # of splitmix64, as are the constants of `_mix`
+REMEMBERED_WORDS = 500_000  # about 60 MB
 AT_ONCE = 1000  # texts; their signatures pass through Python lists
 
 
@@ -97,12 +100,35 @@ def shared_band_probability(similarity: Any, bands: int, rows_per_band: int) -> 
     return 1 - (1 - np.asarray(similarity) ** rows_per_band) ** bands
 
 
-def shingles(text: str, ngram: int) -> list[str]:
-    """Word n-grams of a normalised text; a shorter text is one shingle, so that it equals itself alone."""
-    words = words_of(normalise(text))
-    if len(words) <= ngram:
-        return [" ".join(words)]
-    return [" ".join(words[i : i + ngram]) for i in range(len(words) - ngram + 1)]
+class _WordHashes(dict[str, int]):
+    """Word → 64 bits of blake2b, remembered for the first words met: a language has few that are frequent."""
+
+    def __missing__(self, word: str) -> int:
+        hashed = int.from_bytes(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+        if len(self) < REMEMBERED_WORDS:
+            self[word] = hashed
+        return hashed
+
+
+_word_hashes = _WordHashes()
+
+
+def shingle_hashes(texts: list[str], ngram: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Hashes of the word n-grams of normalised texts, all in one array, and where each text starts in it.
+
+    A text with fewer words is one n-gram, filled up with empty words, so that it equals itself alone. An n-gram that
+    occurs twice stands there twice: a minimum over hashes does not count.
+    """
+    words = [words_of(normalise(text)) for text in texts]
+    words = [found if len(found) >= ngram else found + [""] * (ngram - len(found)) for found in words]
+    counts = np.array([len(found) for found in words], dtype=np.int64)
+    each = np.fromiter(map(_word_hashes.__getitem__, itertools.chain(*words)), dtype=np.uint64, count=counts.sum())
+    grams = np.zeros(len(each) - ngram + 1, dtype=np.uint64)
+    for place in range(ngram):
+        grams = _mix(grams * GOLDEN + each[place : place + len(grams)])
+    to_end = np.repeat(np.cumsum(counts), counts)[: len(grams)] - np.arange(len(grams))
+    offsets = np.concatenate([[0], np.cumsum(counts - ngram + 1)]).astype(np.uint64)
+    return grams[to_end >= ngram], offsets
 
 
 def minhash_bands(
@@ -113,16 +139,13 @@ def minhash_bands(
     Returns:
         (len(texts), bands) uint64. The same for a text wherever and beside whatever it is computed.
     """
-    if not texts:
-        return np.empty((0, bands), dtype=np.uint64)
     from rensa import RMinHash
 
     num_perm = bands * rows_per_band
     found = np.empty((len(texts), bands), dtype=np.uint64)
     for start in range(0, len(texts), AT_ONCE):
-        # Sets, for Jaccard similarity counts an n-gram once; in order of appearance, for the same memory each time.
-        sets = [list(dict.fromkeys(shingles(text, ngram))) for text in texts[start : start + AT_ONCE]]
-        matrix = RMinHash.digest_matrix_from_token_sets(sets, num_perm, seed)
+        hashes, offsets = shingle_hashes(texts[start : start + AT_ONCE], ngram)
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, num_perm, seed)
         signatures = np.array(matrix.to_rows(), dtype=np.uint64)
         found[start : start + AT_ONCE] = _hash_bands(signatures.reshape(-1, bands, rows_per_band))
     return found
@@ -132,7 +155,7 @@ def _hash_bands(signatures: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """(n, bands, rows) → (n, bands), by the mixing steps of splitmix64; the band's number keeps columns apart."""
     hashed = np.broadcast_to(np.arange(1, signatures.shape[1] + 1, dtype=np.uint64), signatures.shape[:2]).copy()
     for row in range(signatures.shape[2]):
-        hashed = _mix(hashed * np.uint64(0x9E3779B97F4A7C15) + signatures[:, :, row])
+        hashed = _mix(hashed * GOLDEN + signatures[:, :, row])
     return hashed
 
 

@@ -1,5 +1,6 @@
 """The filters there are, what is wrong with a request for one, and the filter itself."""
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,8 +36,9 @@ FILTERS = {kind.name: kind for kind in (*OF_ROWS, *GLOBAL)}
 
 
 def filter_problems(name: str, params: Mapping[str, Any], target: str) -> list[str]:
-    """What is wrong with a request, as sentences "what is wrong. How to mend it."; none when it can be built.
+    """What is wrong with a request, as "what is wrong. How to mend it."; none when it can be built.
 
+    The mend is the last sentence.
     Loads no library beyond what reading rows takes, and not the user's module.
     """
     if ":" in name:
@@ -68,7 +70,7 @@ def _parameter_problems(kind: FilterKind, params: Mapping[str, Any]) -> list[str
             continue
         expected = kind.parameters[key].fault(value)
         if expected:
-            problems.append(f"{key} is {value!r}. Write {expected}.")
+            problems.append(f"{key} is {reprlib.repr(value)}. Write {expected}.")
     missing = [key for key, parameter in kind.parameters.items() if parameter.needed and key not in params]
     return problems + [f"{key} is missing. Add it: {kind.parameters[key].meaning}." for key in missing]
 
@@ -98,5 +100,5 @@ def make_filter(name: str, params: Mapping[str, Any], *, target: str, tokenizer:
 
 
 def _refused(name: str, problem: str) -> Problem:
-    what, _, mend = problem.partition(". ")
-    return Problem("filter-refused", f"filter {name}", f"{what[0].upper()}{what[1:]}.", mend)
+    what, _, mend = problem.rpartition(". ")  # the value in front may hold anything, the mend is one sentence
+    return Problem("filter-refused", "", f"Filter `{name}` cannot be used: {what}.", mend)

@@ -1,0 +1,145 @@
+"""Verdicts on hand-written answers, labels of constraint rows, and a math process that cannot hang anybody."""
+
+import json
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import pytest
+
+from tulu_recipes.errors import DataError
+from tulu_recipes.verifiers import Verdict, math, math_process, verify
+from tulu_recipes.verifiers.ifeval_schema import ARGUMENTS, label_fault
+
+
+@pytest.mark.parametrize(
+    ("completion", "label", "outcome"),
+    [
+        ("She has 48 + 24 = 72 clips.", "72", "correct"),
+        ("#### 2,125", "2,125", "correct"),
+        ("It costs $1,234.50.", "1234.5", "correct"),
+        ("The change is -5.", "-5", "correct"),
+        ("The change is \u22125", "-5", "correct"),
+        ("The change is -5.", "5", "wrong"),
+        ("10-5", "5", "correct"),  # a minus between numbers is an operator
+        ("between 3-4", "4", "correct"),
+        ("72.0", "72", "correct"),
+        ("72 and then 71", "72", "wrong"),
+        ("no idea", "72", "wrong"),
+        ("1" * 5000, "1", "wrong"),
+        ("72", "seventy-two", "error"),
+        ("72", "", "error"),
+        ("5", "١٢", "error"),
+        ("18", "$18", "correct"),
+        ("18", " 18% ", "correct"),
+    ],
+)
+def test_gsm8k_takes_the_last_number(completion: str, label: str, outcome: str) -> None:
+    verdict = verify("gsm8k", completion, label)
+    assert verdict.outcome == outcome
+    assert verdict.score == (outcome == "correct")
+    assert bool(verdict.reason) == (outcome != "correct")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("completion", "label", "outcome"),
+    [
+        ("Thus $\\boxed{\\frac{2}{4}}$.", "\\frac{1}{2}", "correct"),
+        ("\\boxed{2\\sqrt{3}}", "\\sqrt{12}", "correct"),
+        ("\\boxed{1+x}", "x+1", "correct"),
+        ("The final answer is $0.5$. I hope it is correct.", "$\\frac12$", "correct"),
+        ("\\boxed{50\\%}", "50\\%", "correct"),
+        ("\\boxed{\\text{east}}", "\\text{east}", "correct"),
+        ("\\boxed{3}", "4", "wrong"),
+        ("no formula here", "4", "wrong"),
+        ("\\boxed{3}", "\\frac{1}{", "error"),
+        ("\\boxed{3}", "", "error"),
+    ],
+)
+def test_math_compares_formulas(completion: str, label: str, outcome: str) -> None:
+    assert verify("MATH", completion, label).outcome == outcome
+
+
+@pytest.mark.integration
+def test_a_comparison_that_never_ends_is_stopped_and_the_next_one_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child gives up after 3 s by itself; here it is killed sooner, as when it is deaf to its alarm."""
+    assert verify("math", "\\boxed{3}", "3").outcome == "correct"
+    tower = {"completion": "\\boxed{10^{10^{10}}}", "ground_truth": "3"}
+    assert math_process.ask(tower, seconds=0.5) == ("error", "timed out")
+    assert verify("math", "\\boxed{3}", "3").outcome == "correct"
+
+
+@pytest.mark.integration
+def test_any_thread_may_ask() -> None:
+    """SIGALRM, which math-verify uses, works in main threads alone."""
+    found: list[Verdict] = []
+    thread = threading.Thread(target=lambda: found.append(verify("math", "\\boxed{10.0}", "10")))
+    thread.start()
+    thread.join(60)
+    assert found == [Verdict("correct", 1.0)]
+
+
+def grade_in_worker(answer: str) -> Verdict:
+    return verify("math", f"\\boxed{{{answer}}}", "3")
+
+
+@pytest.mark.integration
+def test_forked_workers_ask_children_of_their_own() -> None:
+    assert verify("math", "\\boxed{3}", "3").outcome == "correct"  # the parent's child is running when they fork
+    with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as pool:
+        assert pool.submit(grade_in_worker, "3").result(timeout=90).outcome == "correct"
+        assert pool.submit(grade_in_worker, "4").result(timeout=90).outcome == "wrong"
+
+
+def test_a_missing_library_and_unknown_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, semantics in (("gsm8", "fixed"), ("code", "fixed"), ("gsm8k", "as_released")):
+        with pytest.raises(DataError) as refused:
+            verify(name, "1", "1", semantics)
+        assert refused.value.slugs == ["verifier-unknown"]
+    monkeypatch.setattr(math.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError) as missing:
+        verify("math", "1", "1")
+    assert missing.value.slugs == ["verifier-library"]
+    assert "tulu-recipes[eval]" in str(missing.value)
+
+
+FINE: dict[str, Any] = {"N": 3, "i": 1, "keyword_list": ["a"], "forbidden_words": ["a", "b"], "options": ["yes", "no"]}
+
+
+def test_the_25_functions_accept_their_own_arguments_and_no_others() -> None:
+    assert len(ARGUMENTS) == 25
+    everything = sorted({name for names in ARGUMENTS.values() for name in names})
+    for function, names in ARGUMENTS.items():
+        label = {"func_name": function, **dict.fromkeys(everything), **{name: FINE.get(name, "x") for name in names}}
+        assert label_fault(json.dumps(label)) is None
+        for name in names:
+            assert label_fault(json.dumps({**label, name: None})) == "label lacks an argument"
+        foreign = next(name for name in everything if name not in names)
+        assert label_fault(json.dumps({**label, foreign: "x"})) == "label has an argument too many"
+
+
+@pytest.mark.parametrize(
+    ("label", "fault"),
+    [
+        ("verify_keywords", "label is not JSON"),
+        ('["verify_keywords"]', "label is not an object"),
+        ('{"N": 3}', "label has no func_name"),
+        ('{"func_name": 3}', "label has no func_name"),
+        ('{"func_name": "is_polite"}', "label names an unknown function"),
+        ('{"func_name": "validate_placeholders", "N": "3"}', "argument is no count"),
+        ('{"func_name": "validate_placeholders", "N": true}', "argument is no count"),
+        ('{"func_name": "validate_placeholders", "N": -1}', "argument is no count"),
+        ('{"func_name": "verify_keywords", "keyword_list": "a"}', "argument is no list of words"),
+        ('{"func_name": "verify_keywords", "keyword_list": []}', "argument is no list of words"),
+        ('{"func_name": "verify_keywords", "keyword_list": [""]}', "argument is no list of words"),
+        ('{"func_name": "validate_choice", "options": []}', "argument is no list of words"),
+        ('{"func_name": "validate_choice", "options": 5}', "argument is no text"),
+        ('{"func_name": "validate_end", "end_phrase": ""}', "argument is no text"),
+        ('{"func_name": "validate_choice", "options": "yes or no"}', None),
+        ("[" * 100000, "label is not JSON"),
+    ],
+)
+def test_labels_that_no_constraint_can_be_checked_with(label: str, fault: str | None) -> None:
+    assert label_fault(label) == fault
