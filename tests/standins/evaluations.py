@@ -1,0 +1,248 @@
+"""Stand-ins of the evaluations that training data is decontaminated against, with their configurations and splits."""
+
+import pyarrow as pa
+
+from tests.standins.table import Maker, Row, Standin, Table, Tables, one_split, schema
+from tests.standins.text import Text
+
+STRING, INT, BOOL = pa.string(), pa.int64(), pa.bool_()
+MATH_SUBJECTS = (
+    "algebra counting_and_probability geometry intermediate_algebra number_theory prealgebra precalculus"
+).split()
+BBH_TASKS = (
+    "boolean_expressions causal_judgement date_understanding disambiguation_qa dyck_languages formal_fallacies "
+    "geometric_shapes hyperbaton logical_deduction_five_objects logical_deduction_seven_objects "
+    "logical_deduction_three_objects movie_recommendation multistep_arithmetic_two navigate object_counting "
+    "penguins_in_a_table reasoning_about_colored_objects ruin_names salient_translation_error_detection snarks "
+    "sports_understanding temporal_sequences tracking_shuffled_objects_five_objects "
+    "tracking_shuffled_objects_seven_objects tracking_shuffled_objects_three_objects web_of_lies word_sorting"
+).split()
+DEEPMIND_MODULES = (
+    "algebra__linear_1d algebra__linear_1d_composed algebra__linear_2d algebra__linear_2d_composed "
+    "algebra__polynomial_roots algebra__polynomial_roots_composed algebra__sequence_next_term "
+    "algebra__sequence_nth_term arithmetic__add_or_sub arithmetic__add_or_sub_in_base arithmetic__add_sub_multiple "
+    "arithmetic__div arithmetic__mixed arithmetic__mul arithmetic__mul_div_multiple arithmetic__nearest_integer_root "
+    "arithmetic__simplify_surd calculus__differentiate calculus__differentiate_composed comparison__closest "
+    "comparison__closest_composed comparison__kth_biggest comparison__kth_biggest_composed comparison__pair "
+    "comparison__pair_composed comparison__sort comparison__sort_composed measurement__conversion measurement__time "
+    "numbers__base_conversion numbers__div_remainder numbers__div_remainder_composed numbers__gcd "
+    "numbers__gcd_composed numbers__is_factor numbers__is_factor_composed numbers__is_prime "
+    "numbers__is_prime_composed numbers__lcm numbers__lcm_composed numbers__list_prime_factors "
+    "numbers__list_prime_factors_composed numbers__place_value numbers__place_value_composed numbers__round_number "
+    "numbers__round_number_composed polynomials__add polynomials__coefficient_named polynomials__collect "
+    "polynomials__compose polynomials__evaluate polynomials__evaluate_composed polynomials__expand "
+    "polynomials__simplify_power probability__swr_p_level_set probability__swr_p_sequence"
+).split()
+
+
+def mmlu_row(text: Text, number: int) -> Row:
+    choices = [text.clause() for _ in range(4)]
+    return {"question": text.question(), "subject": "astronomy", "choices": choices, "answer": number % 4}
+
+
+def humaneval_row(text: Text, number: int) -> Row:
+    code = text.code()
+    head, body = code.split("\n", 1)
+    prompt = f'{head}\n    """{text.sentence()}"""\n'
+    row = {"task_id": f"HumanEval/{number}", "prompt": prompt, "canonical_solution": body}
+    return {**row, "test": "def check(candidate): pass\n", "entry_point": head[4:].split("(")[0]}
+
+
+def gsm8k_row(text: Text, number: int) -> Row:
+    answer = text.number()
+    return {"question": f"{text.sentence()} How many remain?", "answer": f"{text.sentence()}\n#### {answer}"}
+
+
+def drop_row(text: Text, number: int) -> Row:
+    row: Row = {
+        "section_id": "made-up",
+        "query_id": text.hex(),
+        "passage": text.paragraph(6),
+        "question": text.question(),
+    }
+    return {**row, "answers_spans": {"spans": [str(text.number())], "types": ["number"]}}
+
+
+def math_row(text: Text, number: int) -> Row:
+    solution = f"It is $\\boxed{{{text.number()}}}$."
+    return {"problem": text.question(), "level": "Level 3", "type": "Algebra", "solution": solution}
+
+
+def ifeval_row(text: Text, number: int) -> Row:
+    row = {"key": 1000 + number, "prompt": f"{text.question()} Use no commas."}
+    return {**row, "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+
+
+def popqa_row(text: Text, number: int) -> Row:
+    """Fields of one or two words: shorter than eight tokens even together."""
+    row = {"id": number, "subj": f"{text.noun()} {text.hex(6)}", "prop": "occupation", "obj": text.noun()}
+    return {**row, "question": f"What is the occupation of {row['subj']}?", "possible_answers": f'["{row["obj"]}"]'}
+
+
+def alpaca_row(text: Text, number: int) -> Row:
+    row = {"instruction": text.question(), "output": text.paragraph()}
+    return {**row, "generator": "text_davinci_003", "dataset": "helpful_base"}
+
+
+def bbh_row(text: Text, number: int) -> Row:
+    return {"input": text.question(), "target": text.noun()}
+
+
+def truthful_row(text: Text, number: int) -> Row:
+    row: Row = {"type": "Adversarial", "category": "Misconceptions", "question": text.question()}
+    row |= {"best_answer": text.sentence(), "correct_answers": [text.sentence()], "source": "made up"}
+    return {**row, "incorrect_answers": [text.sentence()]}
+
+
+def wildguard_row(text: Text, number: int) -> Row:
+    row = {"prompt": text.question(), "adversarial": bool(number % 2), "response": text.sentence()}
+    row |= {"prompt_harm_label": "unharmful", "response_refusal_label": "compliance"}
+    return {**row, "response_harm_label": "unharmful", "subcategory": "benign"}
+
+
+def wildjailbreak_row(text: Text, number: int) -> Row:
+    """A vanilla row has an empty `adversarial` field."""
+    adversarial = text.question() if number % 2 else ""
+    kind = "adversarial_benign" if number % 2 else "vanilla_benign"
+    return {"vanilla": text.question(), "adversarial": adversarial, "completion": text.paragraph(), "data_type": kind}
+
+
+def wildjailbreak_eval_row(text: Text, number: int) -> Row:
+    return {"adversarial": text.question(), "label": number % 2, "data_type": "adversarial_benign"}
+
+
+def prompt_row(text: Text, number: int) -> Row:
+    return {"prompt": text.question()}
+
+
+def harmbench_row(text: Text, number: int) -> Row:
+    return {"Behavior": text.question(), "SemanticCategory": "made_up", "BehaviorID": f"made_up_{number}"}
+
+
+def mmlu_pro_row(text: Text, number: int) -> Row:
+    row: Row = {"question_id": number, "question": text.question(), "options": [text.clause() for _ in range(10)]}
+    return {**row, "answer": "A", "answer_index": 0, "category": "physics", "src": "made-up"}
+
+
+def gpqa_row(text: Text, number: int) -> Row:
+    row = {"Question": text.question(), "Correct Answer": text.clause()}
+    return {**row, **{f"Incorrect Answer {n}": text.clause() for n in (1, 2, 3)}}
+
+
+def agi_row(text: Text, number: int) -> Row:
+    """Every second row has no passage."""
+    passage = text.paragraph() if number % 2 else None
+    return {"passage": passage, "question": text.question(), "options": [text.clause()], "label": "A"}
+
+
+def bigcode_row(text: Text, number: int) -> Row:
+    row = {"task_id": f"BigCodeBench/{number}", "complete_prompt": text.code()}
+    return {**row, "instruct_prompt": f"Write code for this: {text.sentence()}", "canonical_solution": text.code()}
+
+
+def deepmind_row(text: Text, number: int) -> Row:
+    """The real files hold the repr of bytes."""
+    a, b, c = text.number(), text.number(), text.number()
+    return {"question": f"b'Solve {a}*{text.noun()} + {b} = {c} for {text.noun()}.\\n'", "answer": f"b'{c}\\n'"}
+
+
+def each(
+    configs: list[str], split: str, row_schema: pa.Schema, row: Callable[[Text, int], Row]
+) -> dict[tuple[str, str], Table]:
+    """The same layout under many configurations, two rows or a little more in each."""
+    return {(config, split): Table(row_schema, row, share=0.15) for config in configs}
+
+
+HUMANEVAL = schema(task_id=STRING, prompt=STRING, canonical_solution=STRING, test=STRING, entry_point=STRING)
+GSM8K = schema(question=STRING, answer=STRING)
+SPANS = pa.struct([("spans", pa.list_(STRING)), ("types", pa.list_(STRING))])
+DROP = schema(section_id=STRING, query_id=STRING, passage=STRING, question=STRING, answers_spans=SPANS)
+MMLU = schema(question=STRING, subject=STRING, choices=pa.list_(STRING), answer=INT)
+MATH = schema(problem=STRING, level=STRING, type=STRING, solution=STRING)
+IFEVAL = schema(key=INT, prompt=STRING, instruction_id_list=pa.list_(STRING), kwargs=pa.list_(pa.struct([])))
+POPQA = schema(id=INT, subj=STRING, prop=STRING, obj=STRING, question=STRING, possible_answers=STRING)
+ALPACA = schema(instruction=STRING, output=STRING, generator=STRING, dataset=STRING)
+TRUTHFUL = schema(
+    type=STRING, category=STRING, question=STRING, best_answer=STRING, correct_answers=pa.list_(STRING),
+    incorrect_answers=pa.list_(STRING), source=STRING,
+)  # fmt: skip
+WILDGUARD = schema(
+    prompt=STRING, adversarial=BOOL, response=STRING, response_harm_label=STRING, response_refusal_label=STRING,
+    prompt_harm_label=STRING, subcategory=STRING,
+)  # fmt: skip
+WILDJAILBREAK = schema(vanilla=STRING, adversarial=STRING, completion=STRING, data_type=STRING)
+WILDJAILBREAK_EVAL = schema(adversarial=STRING, label=INT, data_type=STRING)
+MMLU_PRO = schema(
+    question_id=INT, question=STRING, options=pa.list_(STRING), answer=STRING, answer_index=INT, category=STRING,
+    src=STRING,
+)  # fmt: skip
+GPQA = pa.schema(
+    [(name, STRING) for name in ("Question", "Correct Answer", *(f"Incorrect Answer {n}" for n in (1, 2, 3)))]
+)
+AGI = schema(passage=STRING, question=STRING, options=pa.list_(STRING), label=STRING)
+BIGCODE = schema(task_id=STRING, complete_prompt=STRING, instruct_prompt=STRING, canonical_solution=STRING)
+
+EVALUATIONS = {
+    "cais/mmlu": Standin({("all", "test"): Table(MMLU, mmlu_row), ("all", "dev"): Table(MMLU, mmlu_row, 0.2)}, "mit"),
+    "openai/openai_humaneval": Standin({("openai_humaneval", "test"): Table(HUMANEVAL, humaneval_row)}, "mit"),
+    "openai/gsm8k": Standin(
+        {
+            ("main", "train"): Table(GSM8K, gsm8k_row),
+            ("main", "test"): Table(GSM8K, gsm8k_row),
+            ("socratic", "test"): Table(GSM8K, gsm8k_row, 0.2),
+        },
+        "mit",
+    ),
+    "ucinlp/drop": Standin(
+        {("default", "train"): Table(DROP, drop_row), ("default", "validation"): Table(DROP, drop_row)}, "cc-by-sa-4.0"
+    ),
+    "EleutherAI/hendrycks_math": Standin(
+        {**each(MATH_SUBJECTS, "train", MATH, math_row), **each(MATH_SUBJECTS, "test", MATH, math_row)}, "mit"
+    ),
+    "google/IFEval": Standin(
+        one_split(IFEVAL, ifeval_row, file_type="jsonl"), "apache-2.0", assumed="kwargs are empty"
+    ),
+    "akariasai/PopQA": Standin(one_split(POPQA, popqa_row, "test", file_type="tsv"), "unknown", assumed="licence"),
+    "tatsu-lab/alpaca_eval": Standin(
+        one_split(ALPACA, alpaca_row, "eval"), "cc-by-nc-4.0", assumed="that rows can be read without a script"
+    ),
+    "lukaemon/bbh": Standin(each(BBH_TASKS, "test", schema(input=STRING, target=STRING), bbh_row), "unknown"),
+    "truthfulqa/truthful_qa": Standin({("generation", "validation"): Table(TRUTHFUL, truthful_row)}, "apache-2.0"),
+    "allenai/wildguardmix": Standin(
+        {
+            ("wildguardtrain", "train"): Table(WILDGUARD, wildguard_row),
+            ("wildguardtest", "test"): Table(WILDGUARD, wildguard_row),
+        },
+        assumed="that it is not gated",
+    ),
+    "allenai/wildjailbreak": Standin(
+        {
+            ("train", "train"): Table(WILDJAILBREAK, wildjailbreak_row, file_type="tsv"),
+            ("eval", "train"): Table(WILDJAILBREAK_EVAL, wildjailbreak_eval_row, file_type="tsv"),
+        },
+        assumed="that it is not gated",
+    ),
+    "allenai/tulu-3-trustllm-jailbreaktrigger-eval": Standin(
+        one_split(schema(prompt=STRING), prompt_row, "test"), assumed="columns beside prompt"
+    ),
+    "allenai/tulu-3-harmbench-eval": Standin(
+        one_split(schema(Behavior=STRING, SemanticCategory=STRING, BehaviorID=STRING), harmbench_row, "test"),
+        assumed="columns beside Behavior",
+    ),
+    "allenai/tulu-3-do-anything-now-eval": Standin(
+        one_split(schema(prompt=STRING), prompt_row, "test"), assumed="columns beside prompt"
+    ),
+    "TIGER-Lab/MMLU-Pro": Standin(one_split(MMLU_PRO, mmlu_pro_row, "test"), "mit"),
+    "Idavidrein/gpqa": Standin(
+        {("gpqa_extended", "train"): Table(GPQA, gpqa_row)}, "cc-by-4.0", assumed="that it is not gated"
+    ),
+    "lighteval/agi_eval_en": Standin(
+        one_split(AGI, agi_row), "unknown", assumed="columns beside passage and question"
+    ),
+    "bigcode/bigcodebench": Standin(one_split(BIGCODE, bigcode_row, "v0.1.2"), "apache-2.0"),
+    "deepmind/math_dataset": Standin(
+        each(DEEPMIND_MODULES, "test", schema(question=STRING, answer=STRING), deepmind_row),
+        "apache-2.0",
+        assumed="that rows can be read without a script",
+    ),
+}
