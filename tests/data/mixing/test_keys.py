@@ -1,5 +1,7 @@
 """Sampling and order by content: hand-made rules against slow loops, and what they must not depend on."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,6 @@ def test_a_sample_is_the_same_rows_in_whatever_order_they_come() -> None:
 def test_copies_of_a_row_stand_far_apart() -> None:
     keys = np.repeat(keyed(HALVES[:1], "order"), 5)
     places = np.sort(order_of_copies(keys, np.arange(5))).astype(object)
-    gaps = [int(b) - int(a) for a, b in zip(places[:-1], places[1:], strict=True)]
+    gaps = [int(b) - int(a) for a, b in pairwise(places)]
     assert order_of_copies(keys[:1], np.zeros(1, dtype=np.int64)) == keys[0]
     assert min(gaps) > 2**64 / 5 / 3  # golden ratio: no two closer than a third of an even spread

@@ -7,6 +7,7 @@
 A build that was killed goes on at the part or shard where it stopped, when nothing it is made from has changed.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -142,8 +143,7 @@ def _resolve(mix: Mix, lock: Lock | None) -> tuple[Job, dict[str, Any], EvalInde
     sources = resolve_sources(mix, pins)
     tokenizer_file, tokenizer = resolve_tokenizer(mix, ((lock or {}).get("tokenizer") or {}).get("revision"))
     index, evaluations = index_evaluations(mix, (lock or {}).get("decontamination"))
-    job = Job(mix, sources, mix_schema(sources, mix.target), tokenizer_file, index is not None)
-    fingerprint = {
+    fingerprint: dict[str, Any] = {
         "semantics": SEMANTICS,
         "mix": mix.meaning(),
         "sources": [source.provenance() for source in sources],
@@ -151,7 +151,10 @@ def _resolve(mix: Mix, lock: Lock | None) -> tuple[Job, dict[str, Any], EvalInde
         "tokenizer": tokenizer,
         "decontamination": evaluations,
     }
-    return job, json.loads(json.dumps(fingerprint)), index
+    text = json.dumps(fingerprint)
+    identity = hashlib.sha256(text.encode()).hexdigest()
+    job = Job(mix, sources, mix_schema(sources, mix.target), tokenizer_file, index is not None, identity)
+    return job, json.loads(text), index
 
 
 def finish_build(

@@ -64,7 +64,7 @@ def convert_part(folder: Path, part: Part) -> int:
         job = load_job(folder)
         source = job.sources[part.source]
         with atomic_folder(done) as writing:
-            _convert(job, source, part, writing, _tools(folder, part.source))
+            _convert(job, source, part, writing, _tools(folder, part.source, job.identity))
     return part.stop - part.start
 
 
@@ -78,7 +78,7 @@ class _Tools:
 
 
 @lru_cache(maxsize=4)
-def _tools(folder: Path, number: int) -> _Tools:
+def _tools(folder: Path, number: int, identity: str) -> _Tools:
     job = load_job(folder)
     tokenizer = Tokenizer.from_file(job.tokenizer_file) if job.tokenizer_file else None
     filters = [

@@ -10,7 +10,6 @@
 Everything below .build is written whole or not at all, so a task whose output exists is done.
 """
 
-import json
 import pickle
 import shutil
 from collections.abc import Iterator
@@ -95,6 +94,7 @@ class Job:
     schema: pa.Schema
     tokenizer_file: str | None
     evaluations: bool
+    identity: str  # hash of all that the build is made from
     part_rows: int = PART_ROWS
 
     @property
@@ -121,14 +121,13 @@ def _parts_of(source: ResolvedSource, part_rows: int) -> Iterator[Part]:
 
 def save_job(folder: Path, job: Job, fingerprint: dict[str, Any]) -> None:
     """Open .build for a job; what an earlier build of another job left there is removed."""
-    plain = json.loads(json.dumps(fingerprint))
     kept = folder / "job.json"
-    if not kept.is_file() or read_json(kept) != plain:
+    if not kept.is_file() or read_json(kept) != fingerprint:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / "job.pickle") as path:
         path.write_bytes(pickle.dumps(job))
-    write_json(kept, plain)
+    write_json(kept, fingerprint)
     load_job.cache_clear()
 
 

@@ -15,6 +15,8 @@ from rich.text import Text
 from tulu_recipes.errors import DataError, Problem
 
 T = TypeVar("T")
+# what every worker needs takes seconds to import: the server does it, and its forks have it
+IMPORTED_ONCE = "tulu_recipes.data.mixing.convert"
 
 
 def default_workers() -> int:
@@ -43,6 +45,8 @@ def _results(work: Callable[[T], int], tasks: Sequence[T], workers: int) -> Iter
         return
     # forked processes would inherit the threads of Arrow and the tokenizers in mid-work
     context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload([IMPORTED_ONCE])
     with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
         futures = [pool.submit(work, task) for task in tasks]
         try:
