@@ -1,4 +1,4 @@
-"""The decontamination rule a second time: loops over lists of tokens, exact fractions, nothing shared with the engine."""
+"""The decontamination rule a second time: loops over tokens, exact fractions, nothing of the engine."""
 
 import re
 import unicodedata

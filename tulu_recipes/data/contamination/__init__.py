@@ -5,8 +5,8 @@ n-gram never spans two turns). An item's score on a row is its covered tokens ov
 the mean over the fields that are not empty. Item and row overlap when the score is above 0.5. A source is
 contaminated by an evaluation when more than 2 % of its items overlap some row of the source.
 
-Fields shorter than 8 tokens: an item all of whose fields are shorter matches only a user turn that equals it, token for
-token, fields joined by a space. Next to a longer field, a shorter one counts 1 where it occurs in the row as a
+Fields shorter than 8 tokens: an item all of whose fields are shorter matches only a user turn that equals it, token
+for token, fields joined by a space. Next to a longer field, a shorter one counts 1 where it occurs in the row as a
 phrase, else 0. Empty fields are left out, items without any token are counted and skipped.
 
     evals_file   evals.yaml, checked whole        tokens    what a token is, and hashes of many

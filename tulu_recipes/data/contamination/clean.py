@@ -173,7 +173,7 @@ def build_report(
     compared: Mapping[str, int],
     verdict: Verdict,
 ) -> dict[str, Any]:
-    """contamination.json: settings, table, per source the removed rows (and their ids, where there are any), samples."""
+    """contamination.json: settings, table, removed rows of each source (with ids, where there are any), samples."""
     sources: dict[str, Any] = {}
     samples: list[dict[str, Any]] = []
     for target in targets:

@@ -28,8 +28,8 @@ def decide(
 ) -> Decision:
     """Apply each evaluation's rule [P:§3.2] to each source.
 
-    drop_rows removes the rows that match, always. drop_source removes every row of a contaminated source; of another one
-    the rows that match, unless the evaluation says `below_threshold: keep`. report removes nothing.
+    drop_rows removes the rows that match, always. drop_source removes every row of a contaminated source; of another
+    one the rows that match, unless the evaluation says `below_threshold: keep`. report removes nothing.
 
     Args:
         matches: by source, what `find_matches` found over all its rows; `evaluation` counts as in `evals`.

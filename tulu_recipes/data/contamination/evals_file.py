@@ -1,6 +1,7 @@
-"""evals.yaml: which evaluations the training rows are held against, and what a match leads to. Checked whole, loads nothing.
+"""evals.yaml: which evaluations the training rows are held against, and what a match leads to. Loads nothing.
 
-tokenization: as_released      # of evaluations that name none; also threshold, below_threshold, match_threshold, ngram_size
+ngram_size: 8                  # also match_threshold
+tokenization: as_released      # of evaluations that name none; also threshold, below_threshold
 evaluations:
   - name: gsm8k
     dataset: openai/gsm8k      # Hub id, file or folder
@@ -204,7 +205,7 @@ def _is_number(value: Any) -> bool:
 
 
 def describe(evals: EvalsFile, revisions: Mapping[str, str | None], items: Mapping[str, int]) -> list[dict[str, Any]]:
-    """The evaluations as a lock and a report name them: what they are, at which commit, how many items were compared."""
+    """The evaluations as a lock and a report name them: settings, commit, how many items were compared."""
     return [
         {key: value for key, value in asdict(evaluation).items() if value is not None}
         | {"revision": revisions.get(evaluation.name), "items": items[evaluation.name]}

@@ -1,8 +1,8 @@
 """The evaluations as arrays: what stands where in which item, found by the hash of a run of tokens.
 
-A *unit* is what is compared as one: a field of at least n tokens, a shorter field beside a longer one (a phrase), or an
-item of short fields alone (a whole turn). A *feature* is a run of tokens that is looked for in training rows: each n-gram of a
-field, a phrase, or a turn. A *posting* says that a feature stands in a unit at a token.
+A *unit* is what is compared as one: a field of at least n tokens, a shorter field beside a longer one (a phrase), or
+an item of short fields alone (a whole turn). A *feature* is a run of tokens that is looked for in training rows: each
+n-gram of a field, a phrase, or a turn. A *posting* says that a feature stands in a unit at a token.
 
 Most rows share nothing with an item but what all items share ("Answer the following question …"). So each item
 names *probes*: its rarer features, such that all the others together could not lift it above the threshold. A row
@@ -12,6 +12,7 @@ without a probe of an item cannot match it, and is never compared; that is exact
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class EvaluationItems:
 
 @dataclass(frozen=True)
 class IndexPart:
-    """All evaluations of one tokenisation. U features, P postings, V units, I items (those with at least one token)."""
+    """All evaluations of one tokenisation. U features, P postings, V units, I items (with a token)."""
 
     data: Bytes  # tokens of all items, back to back
     offsets: Ints  # (tokens + 1,) into data
@@ -119,8 +120,8 @@ class EvalIndex:
             name: IndexPart(**{f.name: _mapped(folder, name, f.name) for f in fields(IndexPart)})
             for name in about["parts"]
         }
-        lists = (tuple(about[key]) for key in ("names", "sizes", "empty"))
-        return cls(about["n"], about["match_threshold"], *lists, parts)
+        names, sizes, empty = (tuple(about[key]) for key in ("names", "sizes", "empty"))
+        return cls(about["n"], about["match_threshold"], names, sizes, empty, parts)
 
 
 def _mapped(folder: Path, part: str, name: str) -> Any:
@@ -226,16 +227,13 @@ class _Builder:
         self.posting_feature = np.empty(len(order), np.int64)
         self.posting_feature[order] = np.cumsum(new) - 1
         self.hashes = in_order[new]
-        return order[new]
+        shown_by: Ints = order[new]
+        return shown_by
 
     def _same_tokens(self, postings: Ints, others: Ints) -> npt.NDArray[np.bool_]:
-        return same_spans(
-            self.batch,
-            self.posting_start[postings],
-            self.batch,
-            self.posting_start[others],
-            self.posting_length[postings],
-        ) & (self._shape(postings) == self._shape(others))
+        starts, lengths = self.posting_start, self.posting_length[postings]
+        same: npt.NDArray[np.bool_] = self._shape(postings) == self._shape(others)
+        return same & same_spans(self.batch, starts[postings], self.batch, starts[others], lengths)
 
     def _shape(self, postings: Ints) -> Ints:
         shape: Ints = self.posting_length[postings] * 2 + self.posting_kind[postings]
@@ -246,7 +244,7 @@ class _Builder:
             start = self.posting_start[posting]
             bounds = self.batch.offsets[start : start + self.posting_length[posting] + 1]
             data = self.batch.data
-            pieces = tuple(data[a:b].tobytes() for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+            pieces = tuple(data[a:b].tobytes() for a, b in pairwise(bounds.tolist()))
             return int(self.posting_kind[posting]), pieces
 
         ordered = sorted(postings.tolist(), key=text)
@@ -313,7 +311,8 @@ def _same_spans(
     span, place = expand(one.offsets[starts[chosen] + lengths[chosen]] - first)
     wrong = one.data[first[span] + place] != other.data[other_first[span] + place]
     same[chosen[span[wrong]]] = False
-    return same
+    result: npt.NDArray[np.bool_] = same
+    return result
 
 
 def _bit_table(hashes: Hashes) -> Bytes:

@@ -59,8 +59,12 @@ def _rows(evaluation: Evaluation, config: str | None, revision: str | None) -> I
     if count is not None and not Path(name).exists():
         return first_rows(name, count, config=config, split=evaluation.split, revision=revision)
     rows = load_dataset_rows(name, config=config, split=evaluation.split, revision=revision)
-    wanted = {field if field in rows.column_names else field.split(".")[0] for field in evaluation.fields}
-    rows = rows.select_columns([column for column in rows.column_names if column in wanted])
+    there = rows.column_names
+    columns = {field if field in there else field.split(".")[0]: field for field in evaluation.fields}
+    for column, field in columns.items():
+        if column not in there:
+            raise _column_problem(evaluation, field, "is no column", there)
+    rows = rows.select_columns(list(columns))
     return rows if count is None else rows.select(range(min(count, len(rows))))  # type: ignore[no-any-return]
 
 

@@ -38,8 +38,8 @@ def find_matches(index: EvalIndex, rows: Sequence[list[str]] | pa.ListArray) -> 
 
     Args:
         rows: for each row the texts of its user turns.
-    Returns: a table with `MATCH_SCHEMA`, by row, evaluation and item. row: its number in `rows`; evaluation: its number
-        in the index; item: its number in the evaluation; score: above the index's match_threshold, up to 1.
+    Returns: a table with `MATCH_SCHEMA`, by row, evaluation and item. row: its number in `rows`; evaluation: its
+        number in the index; item: its number in the evaluation; score: above the index's match_threshold, up to 1.
     """
     found = [_Matches.none()]
     for first, turns in _chunks(rows):
@@ -171,9 +171,10 @@ class _Hits:
         self.pairs = np.unique(np.concatenate([self.pairs, found]))
 
     def _same(self, starts: Ints, lengths: Ints, feature: Ints, kind: int) -> npt.NDArray[np.bool_]:
-        alike = (self.part.feature_length[feature] == lengths) & (self.part.feature_kind[feature] == kind)
-        alike &= same_spans(self.chunk.batch, starts, self.part, self.part.feature_start[feature], lengths)
-        return alike
+        part = self.part
+        alike: npt.NDArray[np.bool_] = part.feature_length[feature] == lengths
+        alike &= part.feature_kind[feature] == kind
+        return alike & same_spans(self.chunk.batch, starts, part, part.feature_start[feature], lengths)
 
     def candidates(self) -> tuple[Ints, Ints]:
         """(rows, items) that share a probe, each pair once, by row and item."""

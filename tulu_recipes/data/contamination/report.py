@@ -98,11 +98,12 @@ def rich_table(table: Sequence[Mapping[str, Any]]) -> Table:
 def render_markdown(report: Mapping[str, Any]) -> str:
     """The report as a page."""
     settings = report["settings"]
+    limit = f"{settings['match_threshold']:.0%}"
+    rule = f"{settings['ngram_size']}-grams; an item overlaps a row that covers more than {limit} of its tokens."
     lines = [
         "# Contamination",
         "",
-        f"{settings['ngram_size']}-grams; an item overlaps a row when more than {settings['match_threshold']:.0%} of its "
-        "tokens are covered by that row. Rows and items count from 0.",
+        f"{rule} Rows and items count from 0.",
         "",
         "| " + " | ".join(key.replace("_", " ") for key in COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),
@@ -125,10 +126,10 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     if report["samples"]:
         lines += ["", "## Samples", "", "⟦…⟧ is what both share."]
     for sample in report["samples"]:
+        where = f"{sample['source']} row {sample['row']:,}, {sample['evaluation']} item {sample['item']:,}"
         lines += [
             "",
-            f"### {sample['source']} row {sample['row']:,}, {sample['evaluation']} item {sample['item']:,}, "
-            f"score {sample['score']:.2f}",
+            f"### {where}, score {sample['score']:.2f}",
             "",
             "| item | row |",
             "|---|---|",
