@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from huggingface_hub import DatasetCard
@@ -220,6 +222,25 @@ def test_equal_statistics_draw_equal_pictures(tmp_path: Path) -> None:
     empty["length_histogram"]["labels"] = {}
     empty["total"]["tokens"] = dict.fromkeys(empty["total"]["tokens"])
     assert draw_length_histogram(empty, tmp_path / "e.png", "none").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("target", "columns", "tasks"),
+    [
+        ("preference", ["prompt", "chosen", "rejected"], ["text-generation", "reinforcement-learning"]),
+        ("rlvr", ["messages", "ground_truth", "dataset"], ["reinforcement-learning", "text-generation"]),
+    ],
+)
+def test_other_targets_have_their_own_features_and_tasks(
+    folder: Path, target: str, columns: list[str], tasks: list[str]
+) -> None:
+    lock = mix_folder(folder) | {"target": target}
+    for shard in lock["result"]["shards"]:
+        pq.write_table(pa.table({column: ["x"] * shard["rows"] for column in columns}), folder / shard["path"])
+    data = DatasetCard(write_card(folder, lock, repo_id=None).read_text(encoding="utf-8")).data.to_dict()
+    assert [feature["name"] for feature in data["dataset_info"]["features"]] == columns
+    assert data["task_categories"] == tasks
+    assert data["tags"] == ["tulu-recipes", target]
 
 
 @pytest.mark.integration
