@@ -25,7 +25,7 @@ class LicenceClass(IntEnum):
 
     @property
     def words(self) -> str:
-        return self.name.lower().replace("_", " ").replace("no derivatives", "no-derivatives")
+        return self.name.lower().replace("_", " " if self.name.startswith(("PUBLIC", "CUSTOM")) else "-")
 
 
 # Weakest first within a class as well: a later one asks at least what an earlier one does, or the newer version of it.

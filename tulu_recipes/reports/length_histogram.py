@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from tulu_recipes.reports.shown_names import shown_label
+
 matplotlib.use("Agg")  # no screen where mixes are built
 
 SHOWN_LABELS = 7  # more colours than that cannot be told apart
@@ -33,7 +35,8 @@ def draw_length_histogram(statistics: dict[str, Any], path: Path, title: str) ->
     axes.set_title(_plain(title))
     axes.set_xlabel(f"{unit} a row (logarithmic)")
     axes.set_ylabel("rows")
-    axes.legend(fontsize=8)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)
     axes.grid(alpha=0.3, axis="y")
     figure.savefig(path, dpi=110, metadata={"Software": None})  # a version there would change the bytes
     return path
@@ -69,6 +72,6 @@ def _draw_bars(axes: Axes, histogram: dict[str, Any]) -> None:
 
 def _plain(name: str) -> str:
     """A label as matplotlib can draw it: no glyph its font lacks, no $formula$, no leading _ (hidden in a legend)."""
-    shown = "".join(char if char.isprintable() and char < DRAWN_BELOW else "?" for char in name)
+    shown = "".join(char if char.isprintable() and char < DRAWN_BELOW else "?" for char in shown_label(name))
     shown = f"{shown[:LONGEST_NAME]}…" if len(shown) > LONGEST_NAME else shown
     return f"{' ' if shown.startswith('_') else ''}{shown}".replace("$", r"\$")

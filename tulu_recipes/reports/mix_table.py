@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tulu_recipes.data.mix_plan import PlannedSource
 from tulu_recipes.reports.shown_names import is_local
+
+if TYPE_CHECKING:
+    from tulu_recipes.data.mix_plan import PlannedSource
 
 SHORT_SHA = 8
 
@@ -49,7 +52,7 @@ def mix_table_from_lock(lock: Mapping[str, Any]) -> list[MixTableRow]:
     ]
 
 
-def mix_table_from_plan(planned: Sequence[PlannedSource]) -> list[MixTableRow]:
+def mix_table_from_plan(planned: "Sequence[PlannedSource]") -> list[MixTableRow]:
     """The table of `data.mix_plan.plan_sources`."""
     rows = []
     for source in planned:
@@ -80,17 +83,15 @@ def source_name(source: Mapping[str, Any]) -> str:
 
 def print_mix_table(rows: list[MixTableRow], console: Console, *, title: str = "Sources") -> None:
     """Print the table, its totals and its notes; `~` marks estimates. Long names are folded, numbers never."""
-    table = Table(title=Text(title), title_justify="left", show_footer=True, padding=(0, 0), pad_edge=False)
-    total = _total(rows)
-    texts = [_cells(row) for row in rows]
-    footer = _cells(total)
-    table.add_column("source", footer="total", overflow="fold", ratio=None, min_width=12)
+    footer = _total_cells(rows)
+    table = Table(title=Text(title), title_justify="left", show_footer=True, box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("source", footer=footer[0], overflow="fold")
     for number, heading in enumerate(("rows", "taken", "×", "tokens", "share"), start=1):
         table.add_column(heading, footer=footer[number], justify="right", no_wrap=True)
-    table.add_column("licence", overflow="fold", min_width=7)
+    table.add_column("licence", overflow="fold")
     table.add_column("revision", no_wrap=True)
-    for cells in texts:
-        table.add_row(*[Text(cell) for cell in cells])
+    for row in rows:
+        table.add_row(*[Text(cell) for cell in _cells(row)])
     console.print(table)
     if any(row.estimated for row in rows):
         console.print("~ estimated", highlight=False)
@@ -100,32 +101,35 @@ def print_mix_table(rows: list[MixTableRow], console: Console, *, title: str = "
 
 
 def _cells(row: MixTableRow) -> list[str]:
-    def marked(field: str, text: str) -> str:
-        return f"~{text}" if field in row.estimated and text != "?" else text
+    def marked(field: str, text: str | None) -> str:
+        if text is None:
+            return "?"
+        return f"~{text}" if field in row.estimated else text
 
     return [
         row.source,
         marked("rows_available", _number(row.rows_available)),
         marked("rows_taken", _number(row.rows_taken)),
-        "?" if row.repeats is None else f"{row.repeats:.3g}",
+        marked("repeats", None if row.repeats is None else f"{row.repeats:.3g}"),
         marked("tokens", _number(row.tokens)),
-        marked("share", "?" if row.share is None else f"{row.share:.1%}"),
+        marked("share", None if row.share is None else f"{row.share:.1%}"),
         row.licence or "not given",
         row.revision[:SHORT_SHA] if row.revision else "local",
     ]
 
 
-def _number(value: int | None) -> str:
-    return "?" if value is None else f"{value:,}"
+def _number(value: int | None) -> str | None:
+    return None if value is None else f"{value:,}"
 
 
-def _total(rows: list[MixTableRow]) -> MixTableRow:
-    """Sums; not known as soon as one part is not known."""
+def _total_cells(rows: list[MixTableRow]) -> list[str]:
+    """Sums of what can be added; not known as soon as one part is not known."""
 
     def added(field: str) -> int | None:
         values = [getattr(row, field) for row in rows]
         return None if None in values else sum(values)
 
     estimated = frozenset[str]().union(*(row.estimated for row in rows))
-    taken, tokens = added("rows_taken"), added("tokens")
-    return MixTableRow("total", added("rows_available"), taken, None, tokens, None, None, None, estimated)
+    available, taken, tokens = (added(field) for field in ("rows_available", "rows_taken", "tokens"))
+    cells = _cells(MixTableRow("total", available, taken, None, tokens, None, None, None, estimated))
+    return [*cells[:3], "", cells[4], "", "", ""]

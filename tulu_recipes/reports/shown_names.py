@@ -31,6 +31,12 @@ def shown_name(name: str, local_names: frozenset[str] = frozenset()) -> str:
     return file_name(name) if name in local_names or PATH.fullmatch(name) else name
 
 
+def shown_label(label: str, local: frozenset[str] = frozenset()) -> str:
+    """A value of the `source` column, which by default is the source's name: without folders where it is a path."""
+    is_path = label in local or re.match(r"[~.]{0,2}/|[A-Za-z]:\\|\\\\", label)
+    return file_name(label) if is_path else label
+
+
 def local_names(lock: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(source["name"] for source in lock["sources"] if is_local(source))
 
@@ -45,3 +51,14 @@ def without_folders(value: Any, local: frozenset[str], key: str = "") -> Any:
         return value
     names_a_file = key in NAMING_KEYS and not HUB_ID.fullmatch(value)
     return file_name(value) if names_a_file else shown_name(value, local)
+
+
+def hub_repo(source: Mapping[str, Any]) -> str | None:
+    """The Hub id of a source of a lock; None for a local one."""
+    if is_local(source):
+        return None
+    name: str = source["name"]
+    if name.startswith(HUB_PREFIX):
+        parts = name.removeprefix(HUB_PREFIX).removeprefix("datasets/").split("/")
+        return "/".join(parts[:2]).partition("@")[0]
+    return name
