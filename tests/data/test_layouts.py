@@ -2,6 +2,8 @@
 
 import pickle
 import random
+import re
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -182,6 +184,15 @@ def test_unknown_names_are_refused() -> None:
     text = refusal(QA, columns={"massages": "messages", "system": "sys"})
     assert "massages, which no layout" in text
     assert "sys, which the dataset does not have" in text
+
+
+def test_the_page_lists_every_layout_with_its_columns() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "layouts.md").read_text(encoding="utf-8")
+    for name, kind in LAYOUTS.items():
+        cells = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |")).split("|")
+        assert cells[2].strip() == kind.target
+        assert set(re.findall(r"`(\w+)`", cells[3])) >= set(kind.needs)
+        assert re.findall(r"`(\w+)`", cells[4]) == list(kind.takes)
 
 
 @pytest.mark.parametrize(
