@@ -189,7 +189,9 @@ def test_unknown_names_are_refused() -> None:
 def test_the_page_lists_every_layout_with_its_columns() -> None:
     page = (Path(__file__).parents[2] / "docs" / "layouts.md").read_text(encoding="utf-8")
     for name, kind in LAYOUTS.items():
-        cells = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |")).split("|")
+        cells = next(
+            line for line in page.split("## What goes in")[1].splitlines() if line.startswith(f"| `{name}` |")
+        ).split("|")
         assert cells[2].strip() == kind.target
         assert set(re.findall(r"`(\w+)`", cells[3])) >= set(kind.needs)
         assert re.findall(r"`(\w+)`", cells[4]) == list(kind.takes)
