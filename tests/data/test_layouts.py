@@ -110,9 +110,11 @@ def test_a_column_per_key_is_read_as_turns() -> None:
 
 
 def test_renamed_columns_decide() -> None:
-    row = {"problem": "q", "solution": "long", "answer": "short"}
+    row = {"problem": "q", "solution": "long", "answer": "short", "response": "other"}
     renames = {"question": "problem", "answer": "solution"}
     assert one(row, "sft", columns=renames) == ("question_answer", {"messages": talk("q", "long")})
+    pair = {"prompt": "q", "completion": "a"}  # a renamed column is not there under its own name
+    assert one(pair, "sft", columns={"question": "prompt", "answer": "completion"})[0] == "question_answer"
     chat = {"chat": talk("q", "a"), "n": 1}
     assert one(chat, "sft", columns={"messages": "chat"}) == ("messages", QA)
     assert (
@@ -346,6 +348,8 @@ def test_the_best_mean_is_chosen_and_a_lower_one_rejected_whatever_their_order()
     assert chosen == "good"
     assert rejected in ("mid", "low")
     assert picked(*reversed(answers)) == (chosen, rejected)
+    even = [rated(f"good {i}", 5) for i in range(4)] + [rated("low", 1)]
+    assert picked(*even) == picked(*reversed(even))
 
 
 def test_the_rejected_answer_is_drawn_evenly_among_the_lower_ones() -> None:
