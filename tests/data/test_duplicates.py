@@ -39,6 +39,7 @@ def same(one: dict[str, Any], other: dict[str, Any], on: str = "row", target: st
         ("a  b\r\n\tc ", " a b c"),
         ("a\u00a0b", "a b"),
         ("ΑΣ", "ας"),
+        ("\u03aa\u0300", "\u1fd2"),  # capital and small iota with two accents
     ],
 )
 def test_texts_that_look_alike_are_the_same(one: str, other: str) -> None:

@@ -38,6 +38,23 @@ def test_every_filter_says_what_it_does_and_checks_its_own_defaults() -> None:
         assert filter_problems(name, filled, kind.targets[-1]) == []
 
 
+def test_the_page_lists_every_filter_with_its_parameters_and_defaults() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
+    for name, kind in FILTERS.items():
+        line = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        for key, parameter in kind.parameters.items():
+            default = parameter.default
+            if default is None:
+                shown = "(none)" if key == "solution_column" else ""
+            elif isinstance(default, bool):
+                shown = f"({str(default).lower()})"
+            elif isinstance(default, list):
+                shown = f"({', '.join(default) or {'among': 'all', 'also': 'none'}[key]})"
+            else:
+                shown = f"({default})"
+            assert f"`{key}` {shown}".rstrip() in line, (name, key)
+
+
 @pytest.mark.parametrize(
     ("name", "params", "said"),
     [

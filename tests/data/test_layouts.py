@@ -2,6 +2,8 @@
 
 import pickle
 import random
+import re
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -108,9 +110,11 @@ def test_a_column_per_key_is_read_as_turns() -> None:
 
 
 def test_renamed_columns_decide() -> None:
-    row = {"problem": "q", "solution": "long", "answer": "short"}
+    row = {"problem": "q", "solution": "long", "answer": "short", "response": "other"}
     renames = {"question": "problem", "answer": "solution"}
     assert one(row, "sft", columns=renames) == ("question_answer", {"messages": talk("q", "long")})
+    pair = {"prompt": "q", "completion": "a"}  # a renamed column is not there under its own name
+    assert one(pair, "sft", columns={"question": "prompt", "answer": "completion"})[0] == "question_answer"
     chat = {"chat": talk("q", "a"), "n": 1}
     assert one(chat, "sft", columns={"messages": "chat"}) == ("messages", QA)
     assert (
@@ -182,6 +186,17 @@ def test_unknown_names_are_refused() -> None:
     text = refusal(QA, columns={"massages": "messages", "system": "sys"})
     assert "massages, which no layout" in text
     assert "sys, which the dataset does not have" in text
+
+
+def test_the_page_lists_every_layout_with_its_columns() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "layouts.md").read_text(encoding="utf-8")
+    for name, kind in LAYOUTS.items():
+        cells = next(
+            line for line in page.split("## What goes in")[1].splitlines() if line.startswith(f"| `{name}` |")
+        ).split("|")
+        assert cells[2].strip() == kind.target
+        assert set(re.findall(r"`(\w+)`", cells[3])) >= set(kind.needs)
+        assert re.findall(r"`(\w+)`", cells[4]) == list(kind.takes)
 
 
 @pytest.mark.parametrize(
@@ -333,6 +348,8 @@ def test_the_best_mean_is_chosen_and_a_lower_one_rejected_whatever_their_order()
     assert chosen == "good"
     assert rejected in ("mid", "low")
     assert picked(*reversed(answers)) == (chosen, rejected)
+    even = [rated(f"good {i}", 5) for i in range(4)] + [rated("low", 1)]
+    assert picked(*even) == picked(*reversed(even))
 
 
 def test_the_rejected_answer_is_drawn_evenly_among_the_lower_ones() -> None:

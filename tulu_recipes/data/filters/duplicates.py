@@ -48,12 +48,10 @@ def normalise(text: str) -> str:
 
 
 def exact_key(row: Mapping[str, Any], target: str, on: str = "row") -> bytes:
-    """16 bytes: blake2b of the normalised turns, each with its role and length, so that no two rows run together."""
+    """16 bytes: blake2b of the roles and normalised contents, a line each; normalised text has no line breaks."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
     for role, content in _compared(row, target, on):
-        plain = normalise(content).encode("utf-8", "surrogatepass")
-        digest.update(f"{role} {len(plain)}\n".encode())
-        digest.update(plain)
+        digest.update(f"{role}\n{normalise(content)}\n".encode("utf-8", "surrogatepass"))
     return digest.digest()
 
 
