@@ -102,6 +102,7 @@ def test_rows_are_the_same_every_time_and_no_text_stands_twice() -> None:
 def test_ground_truths_of_constraints_are_json_with_every_argument() -> None:
     rows = [row for row in standin_rows("allenai/RLVR-GSM-MATH-IF-Mixed-Constraints") if row["dataset"] == "ifeval"]
     assert len(rows) == 12
+    assert len({row["constraint_type"] for row in rows}) == 3
     for row in rows:
         truth = json.loads(row["ground_truth"])
         assert {"func_name", "N", "keyword_list", "original_prompt"} <= truth.keys()
