@@ -13,6 +13,7 @@ import yaml
 from tests.hub.fixtures import RunningHub
 from tests.standins import SOURCE_LABELS, STANDINS, add_standins, files, small_copy, standin_rows
 from tests.standins.evaluations import DEEPMIND_MODULES
+from tests.standins.packages import PACKAGE_OF, rows_from_package
 
 ROOT = Path(__file__).parents[2]
 MIXES = sorted(ROOT.glob("data_mixes/**/*.yaml"))
@@ -129,3 +130,12 @@ def test_a_small_copy_asks_for_few_rows_and_carries_its_base(tmp_path: Path) -> 
 
 def test_the_modules_of_deepmind_s_dataset_are_56() -> None:
     assert len(DEEPMIND_MODULES) == len(set(DEEPMIND_MODULES)) == 56
+
+
+@pytest.mark.parametrize("name", PACKAGE_OF)
+def test_rows_of_a_package_fit_the_layout_they_stand_for(name: str) -> None:
+    rows = rows_from_package(name)
+    table = next(iter(STANDINS[name].tables.values()))
+    assert len(rows) > 20
+    assert {frozenset(row) for row in rows} == {frozenset(table.schema.names)}
+    assert table.encode([*standin_rows(name), *rows])
