@@ -146,9 +146,7 @@ def deepmind_row(text: Text, number: int) -> Row:
     return {"question": f"b'Solve {a}*{text.noun()} + {b} = {c} for {text.noun()}.\\n'", "answer": f"b'{c}\\n'"}
 
 
-def each(
-    configs: list[str], split: str, row_schema: pa.Schema, row: Callable[[Text, int], Row]
-) -> dict[tuple[str, str], Table]:
+def each(configs: list[str], split: str, row_schema: pa.Schema, row: Maker) -> Tables:
     """The same layout under many configurations, two rows or a little more in each."""
     return {(config, split): Table(row_schema, row, share=0.15) for config in configs}
 

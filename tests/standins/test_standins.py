@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import yaml
 
 from tests.hub.fixtures import RunningHub
 from tests.standins import SOURCE_LABELS, STANDINS, add_standins, files, small_copy, standin_rows
-from tests.standins.evaluations import DEEPMIND_MODULES
+from tests.standins.evaluations import DEEPMIND_MODULES, EVALUATIONS
+from tests.standins.packages import PACKAGE_OF, rows_from_package
 
 ROOT = Path(__file__).parents[2]
 MIXES = sorted(ROOT.glob("data_mixes/**/*.yaml"))
@@ -95,13 +97,39 @@ def test_rows_are_the_same_every_time_and_no_text_stands_twice() -> None:
     sentences: list[str] = []
     for name in ("allenai/tulu-3-sft-mixture", "openai/gsm8k", "allenai/tulu-3-sft-personas-math"):
         text = json.dumps(standin_rows(name))
-        sentences += re.findall(r"The \w+ \w+ \w+ \d+ \w+ \w+ near [^.]+\.", text)
+        sentences += re.findall(r"The \w+ \w+ \w+ \d+ \w+ \w+ (?:near|while) [^.:]+[.:]", text)
     assert len(sentences) == len(set(sentences)) > 100
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from texts_of(inner)
+
+
+def eight_grams(name: str) -> set[tuple[str, ...]]:
+    found = set()
+    for key in STANDINS[name].tables:
+        for text in texts_of(standin_rows(name, *key)):
+            words = re.findall(r"\w+", text.lower())
+            found |= {tuple(words[i : i + 8]) for i in range(len(words) - 7)}
+    return found
+
+
+def test_no_evaluation_shares_eight_words_with_training_rows() -> None:
+    """What decontamination finds in a test was planted there."""
+    trained = set().union(*(eight_grams(name) for name in STANDINS.keys() - EVALUATIONS.keys()))
+    shared = {name: len(eight_grams(name) & trained) for name in EVALUATIONS}
+    assert {name: count for name, count in shared.items() if count} == {}
+    assert len(trained) > 10_000
 
 
 def test_ground_truths_of_constraints_are_json_with_every_argument() -> None:
     rows = [row for row in standin_rows("allenai/RLVR-GSM-MATH-IF-Mixed-Constraints") if row["dataset"] == "ifeval"]
     assert len(rows) == 12
+    assert len({row["constraint_type"] for row in rows}) == 3
     for row in rows:
         truth = json.loads(row["ground_truth"])
         assert {"func_name", "N", "keyword_list", "original_prompt"} <= truth.keys()
@@ -128,3 +156,12 @@ def test_a_small_copy_asks_for_few_rows_and_carries_its_base(tmp_path: Path) -> 
 
 def test_the_modules_of_deepmind_s_dataset_are_56() -> None:
     assert len(DEEPMIND_MODULES) == len(set(DEEPMIND_MODULES)) == 56
+
+
+@pytest.mark.parametrize("name", PACKAGE_OF)
+def test_rows_of_a_package_fit_the_layout_they_stand_for(name: str) -> None:
+    rows = rows_from_package(name)
+    table = next(iter(STANDINS[name].tables.values()))
+    assert len(rows) > 20
+    assert {frozenset(row) for row in rows} == {frozenset(table.schema.names)}
+    assert table.encode([*standin_rows(name), *rows])

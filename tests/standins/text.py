@@ -39,7 +39,8 @@ class Text:
         return " ".join(self.sentence() for _ in range(sentences))
 
     def question(self) -> str:
-        return f"How would you explain that {self.clause()} while {self.clause()}?"
+        """No eight words of it are a fixed phrase, or every question would look contaminated by every other."""
+        return f"{self.clause()} while {self.clause()}: why?".capitalize()
 
     def code(self) -> str:
         name, number = self.noun(), self.number()
