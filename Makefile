@@ -51,7 +51,7 @@ else
 		|| $(UV) install --quiet --no-deps --torch-backend cpu "torch==$(TORCH)"
 endif
 	@echo "setup: $$(grep -c == constraints.txt) pins of constraints.txt, vLLM's CPU build and DeepSpeed among them"
-	@$(UV) install --quiet --no-deps --requirements constraints.txt
+	@$(UV) install --quiet --no-deps --compile-bytecode --requirements constraints.txt
 	@$(UV) install --quiet --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.set-up-cuda && touch $@
 	@echo "setup: done"

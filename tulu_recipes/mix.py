@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tulu_recipes.config.entry import run_cli
 from tulu_recipes.errors import DataError, Problem
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--show", type=_positive, metavar="N", help="print N sampled rows as a person would read them")
     parser.add_argument("--masks", action="store_true", help="with --show: mark the tokens that are supervised")
     parser.add_argument("--full", action="store_true", help="with --show: long contents whole")
+    parser.add_argument("--tokenizer", metavar="NAME", help="with --masks, for another than the mix names")
     parser.add_argument("--chat_template", default="tulu", metavar="NAME", help="with --masks [tulu]")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="with --show: other rows [0]")
     return parser
@@ -75,6 +77,7 @@ def _positive(text: str) -> int:
 
 
 def _build(mix: "Mix", options: argparse.Namespace) -> int:
+    from datasets import disable_progress_bars
     from rich.console import Console
 
     from tulu_recipes import hub
@@ -83,9 +86,11 @@ def _build(mix: "Mix", options: argparse.Namespace) -> int:
     from tulu_recipes.data.mixing.lock import keep_beside
     from tulu_recipes.data.mixing.use import default_folder
     from tulu_recipes.data.mixing.workers import default_workers
-    from tulu_recipes.reports.dataset_card import describe_mix
+    from tulu_recipes.reports.mix_folder import describe_mix
 
     console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        disable_progress_bars()
     output_dir = options.output_dir or default_folder(mix)
     locked = _lock_to_hold(mix, output_dir, options.locked)
     if options.push_to_hub:
@@ -130,8 +135,9 @@ def _say_what_came_out(mix: "Mix", built: "Built", output_dir: Path, console: "C
     assert built.lock is not None
     print_mix_table(mix_table_from_lock(built.lock), console)
     for source, counted in zip(mix.sources, built.lock["sources"], strict=True):
-        if mix.limit is None and source.stated_rows not in (None, counted["distinct_rows"]):
-            sys.stderr.write(f"{source.title}: {source.stated_rows:,} rows are stated, {counted['distinct_rows']:,} taken.\n")
+        taken = counted["distinct_rows"]
+        if mix.limit is None and source.stated_rows not in (None, taken):
+            sys.stderr.write(f"{source.title}: {source.stated_rows:,} rows are stated, {taken:,} taken.\n")
     result = built.lock["result"]
     verb = "Built" if built.new else "Built already, nothing has changed"
     shards = len(result["shards"])
@@ -194,9 +200,15 @@ def _tokenizer(lock: "Lock", options: argparse.Namespace) -> "PreTrainedTokenize
     """The mix's tokenizer with a chat template that marks what is supervised."""
     from tulu_recipes.data.template import load_tokenizer
 
-    if lock["tokenizer"] is None:
+    counted = lock["tokenizer"] or {"name": None, "revision": None}
+    name = options.tokenizer or counted["name"]
+    if name is None:
         what = "--masks needs a tokenizer, and the mix names none."
-        raise DataError(Problem("mix-tokenizer", lock["name"], what, "write  tokenizer: <Hub id or folder>  in it."))
-    return load_tokenizer(
-        lock["tokenizer"]["name"], chat_template=options.chat_template, revision=lock["tokenizer"]["revision"]
-    )
+        raise DataError(Problem("mix-tokenizer", lock["name"], what, "add  --tokenizer <Hub id or folder>"))
+    revision = counted["revision"] if name == counted["name"] else None
+    # the padding token is not shown, and what a base tokenizer pads with must not stop the showing
+    return load_tokenizer(name, chat_template=options.chat_template, pad_token="<pad>", revision=revision)
+
+
+if __name__ == "__main__":
+    sys.exit(run_cli(lambda: main(sys.argv[1:])))

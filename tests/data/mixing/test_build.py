@@ -177,6 +177,8 @@ def test_where_takes_the_rows_with_these_values(tmp_path: Path) -> None:
     mix.write_text(f"sources:\n  - {{name: {tmp_path}/a.jsonl, where: {{model: [gpt-4], turn: 0}}}}\n")
     built = build(mix, tmp_path / "out")
     assert sorted(questions(tmp_path / "out")) == ["q 0", "q 6"]
+    mix.write_text(f"sources:\n  - {{name: {tmp_path}/a.jsonl, where: {{model: 'gpt-?', turn: [0, 1]}}}}\n")
+    assert build(mix, tmp_path / "wild").lock["result"]["rows"] == 8
     step = built.lock["sources"][0]["steps"][0]
     assert step == {"step": "where", "rows_in": 12, "rows_out": 2, "reasons": {"another value": 10}}
 

@@ -25,6 +25,13 @@ def language_probabilities(text: str, among: tuple[str, ...] = ()) -> dict[str, 
     return dict(_identifier(among).rank(text[:LOOKED_AT]))
 
 
+def language_of(text: str) -> str | None:
+    """The likeliest language's ISO 639 code; None where there are too few letters to tell."""
+    if sum(map(str.isalpha, text[:LOOKED_AT])) < FEWEST_LETTERS:
+        return None
+    return str(_identifier(()).classify(text[:LOOKED_AT])[0])
+
+
 def _language(params: dict[str, Any], target: str, _tokenizer: Tokenizer | None) -> RowFilter:
     keep, among, needed = params["keep"], tuple(sorted(params["among"])), params["min_probability"]
     known = set(_identifier(()).labels)

@@ -25,6 +25,7 @@ from tulu_recipes.data.contamination.index import EvalIndex
 from tulu_recipes.data.mixing.convert import convert_part
 from tulu_recipes.data.mixing.evaluations import index_evaluations
 from tulu_recipes.data.mixing.job import BUILD, Job, atomic_folder, load_job, save_job
+from tulu_recipes.data.mixing.languages import count_languages
 from tulu_recipes.data.mixing.lock import (
     LOCK,
     SEMANTICS,
@@ -164,6 +165,7 @@ def finish_build(
     build = output_dir / BUILD
     job, summary = load_job(build), read_json(build / "selection" / "summary.json")
     shards = list(_shards(build))
+    summary["statistics"]["total"]["languages"] = count_languages(build / "shards", job.mix.target)
     lock = make_lock(job, summary, shards, read_json(build / "job.json"))
     if locked is not None:
         check_result(read_lock(locked), lock, locked, byte_for_byte=byte_for_byte)

@@ -11,6 +11,7 @@ A part's folder holds
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -138,11 +139,19 @@ def _rows_where(source: ResolvedSource, positions: range, counts: Counts) -> ran
     wanted = [
         position
         for position, values in zip(positions, rows, strict=True)
-        if all(value in allowed for value, allowed in zip(values, asked.values(), strict=True))
+        if all(_is_one_of(value, allowed) for value, allowed in zip(values, asked.values(), strict=True))
     ]
     counts.rows_in["where"] += len(positions)
     counts.drop("where", "another value", len(positions) - len(wanted))
     return wanted
+
+
+def _is_one_of(value: Any, allowed: list[Any]) -> bool:
+    """Equal to one of the values that `where` names, of which text may hold the wildcards * and ?."""
+    return value in allowed or (
+        isinstance(value, str)
+        and any(isinstance(pattern, str) and fnmatchcase(value, pattern.replace("[", "[[]")) for pattern in allowed)
+    )
 
 
 def _one_row(

@@ -30,6 +30,10 @@ class FilterCall:
     def __str__(self) -> str:
         return self.name
 
+    def as_yaml(self) -> Any:
+        """As it stands in a mix file."""
+        return {self.name: dict(self.params)} if self.params else self.name
+
 
 @dataclass(frozen=True)
 class MixSource:
@@ -67,7 +71,7 @@ class Mix:
     """A whole mix, overlays applied."""
 
     path: str
-    sources: tuple[MixSource, ...]
+    sources: tuple[MixSource, ...]  # last in `meaning`
     target: str = "sft"
     seed: int = 42
     order: str = "shuffled"
@@ -84,20 +88,27 @@ class Mix:
         return Path(self.path).stem
 
     def meaning(self) -> dict[str, Any]:
-        """What the file says, without its layout, comments and overlays: equal for mixes that mean the same."""
-        values = {key: value for key, value in asdict(self).items() if key != "path"}
+        """A mix file that says the same, without comments and overlays: equal for mixes that mean the same."""
+        values = asdict(self)
+        del values["path"], values["sources"]
         if self.limit is None:
             del values["limit"]
-        for source in values["sources"]:
-            source["where"] = source.pop("rows_where")
-            del source["place"], source["stated_rows"]
-        values["sources"] = [{k: v for k, v in s.items() if v not in (None, {}, ())} for s in values["sources"]]
+        values["filters"] = [call.as_yaml() for call in self.filters]
+        values["sources"] = [_source_meaning(source) for source in self.sources]
         plain: dict[str, Any] = json.loads(json.dumps(values))
         return plain
 
     @property
     def sha256(self) -> str:
         return hashlib.sha256(json.dumps(self.meaning(), sort_keys=True).encode()).hexdigest()
+
+
+def _source_meaning(source: MixSource) -> dict[str, Any]:
+    values = asdict(source)
+    del values["place"], values["stated_rows"]
+    values["where"] = values.pop("rows_where")
+    values["filters"] = [call.as_yaml() for call in source.filters]
+    return {key: value for key, value in values.items() if value not in (None, {}, (), [])}
 
 
 def is_mix_file(path: str | Path) -> bool:

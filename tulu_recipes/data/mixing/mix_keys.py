@@ -52,7 +52,7 @@ SOURCE_KEYS = _by_name(
     _key("layout", "null str", None, "Name of the layout; recognised by the columns otherwise."),
     _key("columns", "dict", {}, "The layout's column: the dataset's column."),
     _key("keep_columns", "list", [], "Further columns to keep."),
-    _key("where", "dict", {}, "column: value (or list of values) that rows must have."),
+    _key("where", "dict", {}, "column: value (or list of values) that rows must have; * and ? are wildcards."),
     _key("rows", "int", None, "Rows to take.", limits=POSITIVE),
     _key("fraction_of_source", "float", None, "Share of the source's rows to take.", limits=Limits(0, 1, True)),
     _key("repeat", "float", None, "How often each row is taken; 3.5 is allowed.", limits=Limits(0, None, True)),
