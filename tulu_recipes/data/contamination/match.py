@@ -2,7 +2,8 @@
 
 Rows are worked on in chunks whose arrays fit the processor's cache. In each, the hash of every run of n tokens is
 asked for in a bit table, then in the sorted hashes; what is found is compared byte by byte, so a hash that two runs
-share finds nothing that is not there. Only rows with a probe of an item (`index`) are scored against it.
+share finds nothing that is not there. Only rows with a probe of an item (`index`) are scored against it, and rows in
+which the same features stand, as after the same instruction, are scored once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,9 @@ from tulu_recipes.data.contamination.tokens import (
 
 CHUNK_CHARACTERS = 1 << 18
 MAX_PAIRS = 1 << 21  # of rows and postings, in memory at once
+MAX_SCORED = 10_000  # sets of features whose answers are remembered
+
+_Scored = dict[bytes, tuple[Ints, Floats]]  # features of a row → items and their scores
 
 MATCH_SCHEMA = pa.schema(
     [("row", pa.int64()), ("evaluation", pa.int32()), ("item", pa.int32()), ("score", pa.float64())]
@@ -42,8 +46,9 @@ def find_matches(index: EvalIndex, rows: Sequence[list[str]] | pa.ListArray) -> 
         number in the index; item: its number in the evaluation; score: above the index's match_threshold, up to 1.
     """
     found = [_Matches.none()]
+    scored: dict[str, _Scored] = {tokenization: {} for tokenization in index.parts}
     for first, turns in _chunks(rows):
-        chunk = [_match_chunk(index, part, tokenization, turns) for tokenization, part in index.parts.items()]
+        chunk = [_match_chunk(index, name, turns, scored[name]) for name in index.parts]
         found.append(_Matches.joined(chunk).in_order(first))
     everything = _Matches.joined(found)
     columns = (everything.row, everything.evaluation, everything.item, everything.score)
@@ -90,19 +95,21 @@ def _chunks(rows: Sequence[list[str]] | pa.ListArray) -> Iterator[tuple[int, lis
         yield first, chunk
 
 
-def _match_chunk(index: EvalIndex, part: IndexPart, tokenization: str, rows: list[list[str]]) -> _Matches:
+def _match_chunk(index: EvalIndex, tokenization: str, rows: list[list[str]], scored: _Scored) -> _Matches:
+    part = index.parts[tokenization]
     chunk = _Chunk.of(rows, tokenization)
     hits = _Hits(part, chunk)
     hits.look_up(*chunk.grams(index.n), GRAM)
     hits.look_up(*chunk.turns(_turn_lengths(part)), TURN)
     for length in part.probe_phrase_lengths.tolist():
         hits.look_up(*chunk.grams(length), GRAM)
-    row, item = hits.candidates()
-    for length in np.setdiff1d(part.phrase_lengths, part.probe_phrase_lengths).tolist() if len(row) else ():
-        hits.look_up(*chunk.grams(length, among=np.unique(row)), GRAM)
-    score = hits.scores(row, item)
-    found = exceeds(score, index.match_threshold)
-    return _Matches(row[found], part.item_evaluation[item[found]], part.item_number[item[found]], score[found])
+    among = hits.rows_with_probes()
+    for length in np.setdiff1d(part.phrase_lengths, part.probe_phrase_lengths).tolist() if len(among) else ():
+        hits.look_up(*chunk.grams(length, among), GRAM)
+    row, item, score = hits.matches(among, index.match_threshold, scored)
+    if len(scored) > MAX_SCORED:
+        scored.clear()
+    return _Matches(row, part.item_evaluation[item], part.item_number[item], score)
 
 
 def _turn_lengths(part: IndexPart) -> Ints:
@@ -176,9 +183,32 @@ class _Hits:
         alike &= part.feature_kind[feature] == kind
         return alike & same_spans(self.chunk.batch, starts, part, part.feature_start[feature], lengths)
 
-    def candidates(self) -> tuple[Ints, Ints]:
-        """(rows, items) that share a probe, each pair once, by row and item."""
+    def rows_with_probes(self) -> Ints:
+        """Sorted: all others cannot match anything."""
         row, feature = np.divmod(self.pairs, max(len(self.part.hashes), 1))
+        return np.unique(row[self.part.probe_offsets[feature + 1] > self.part.probe_offsets[feature]])
+
+    def matches(self, among: Ints, threshold: float, scored: _Scored) -> tuple[Ints, Ints, Floats]:
+        """(rows, items, scores) above the threshold; `scored` holds the answer for sets of features, and learns."""
+        row, feature = np.divmod(self.pairs, max(len(self.part.hashes), 1))
+        begins, ends = np.searchsorted(row, among), np.searchsorted(row, among, side="right")
+        keys = [feature[begin:end].tobytes() for begin, end in zip(begins, ends, strict=True)]
+        new = {key: int(row) for key, row in zip(keys, among, strict=True) if key not in scored}  # one row for each
+        its_row, item = self.candidates(np.isin(row, list(new.values())))
+        score = self.scores(its_row, item)
+        above = exceeds(score, threshold)
+        its_row, item, score = its_row[above], item[above], score[above]
+        for key, row_number in new.items():
+            begin, end = np.searchsorted(its_row, (row_number, row_number + 1))
+            scored[key] = (item[begin:end], score[begin:end])
+        answers = [scored[key] for key in keys]
+        sizes = np.fromiter((len(items) for items, _ in answers), np.int64, len(answers))
+        items = np.concatenate([np.zeros(0, np.int64), *(items for items, _ in answers)])
+        return np.repeat(among, sizes), items, np.concatenate([np.zeros(0), *(scores for _, scores in answers)])
+
+    def candidates(self, chosen: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
+        """(rows, items) that share a probe among the chosen hits, each pair once, by row and item."""
+        row, feature = np.divmod(self.pairs[chosen], max(len(self.part.hashes), 1))
         counts = self.part.probe_offsets[feature + 1] - self.part.probe_offsets[feature]
         num_items = len(self.part.item_evaluation)
         found = [np.zeros(0, np.int64)]
