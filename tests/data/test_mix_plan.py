@@ -99,6 +99,13 @@ def test_records_of_a_csv_file_may_span_lines(tmp_path: Path) -> None:
     assert (planned.rows_available, planned.rows_exact) == (150, True)
 
 
+def test_a_json_list_is_reckoned_from_its_size(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(ROWS))
+    (planned,) = plan_sources([Source(str(tmp_path / "a.json"))]).sources
+    assert planned.rows_available == pytest.approx(150, abs=3)
+    assert not planned.rows_exact
+
+
 def test_a_source_that_fails_does_not_hide_the_next(tmp_path: Path) -> None:
     good = write_rows(tmp_path / "good.jsonl", ROWS[:5])
     Dataset.from_list(ROWS).to_parquet(tmp_path / "cut.parquet")

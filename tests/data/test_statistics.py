@@ -72,6 +72,7 @@ def test_the_order_of_rows_leaves_no_trace() -> None:
     second = mix_statistics(source[order], labels, lengths[order], lengths[order] * 3, turns[order])
     assert json.dumps(first) == json.dumps(second)
     assert first["total"]["characters"]["sum"] == sum(int(n) * 3 for n in lengths)  # int32 would have wrapped
+    assert first["total"]["tokens"]["mean"] == round(sum(map(int, lengths)) / 5000, 4)
 
 
 def test_a_label_without_rows_and_a_mix_without_rows_have_no_means() -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +15,7 @@ from huggingface_hub import DatasetCard
 
 from tests.hub.fixtures import RunningHub
 from tests.reports.mix_lock import FOLDER, LOCAL, SHA, mix_folder, mix_lock
+from tulu_recipes.data.statistics import mix_statistics
 from tulu_recipes.reports.card_tables import cell, fenced
 from tulu_recipes.reports.dataset_card import write_card
 from tulu_recipes.reports.dataset_metadata import main_languages, size_category
@@ -177,6 +179,7 @@ def test_nothing_of_the_rows_or_the_machine_is_in_the_card(folder: Path) -> None
         ("C:\\Users\\me\\rows.jsonl", "rows.jsonl"),
         ("~/data/rows", "rows"),
         ("data_mixes/tiny/rows.jsonl", "rows.jsonl"),
+        ("/srv/our data/rows.jsonl", "rows.jsonl"),
         ("acme/rows", "acme/rows"),
         ("hf://datasets/acme/rows@main/a/b.parquet", "hf://datasets/acme/rows@main/a/b.parquet"),
     ],
@@ -188,6 +191,7 @@ def test_paths_are_cut_to_their_file_and_hub_names_are_not(value: str, expected:
 def test_a_label_that_is_a_path_loses_its_folders() -> None:
     labels = [LOCAL, "~/x/a.csv", "../b.csv", "C:\\x\\c.csv", "acme/chats", "and/or", "a"]
     assert [shown_label(label) for label in labels] == ["our rows.jsonl", "a.csv", "b.csv", "c.csv", *labels[4:]]
+    assert without_folders({"label": "/srv/our data/d.csv"}, frozenset()) == {"label": "d.csv"}
     assert shown_label("data/rows.jsonl", frozenset(["data/rows.jsonl"])) == "rows.jsonl"
 
 
@@ -202,6 +206,20 @@ def test_labels_and_names_cannot_break_the_page(folder: Path) -> None:
     assert rows_of(section(card, "Lengths"))[2][0] == r"&lt;script&gt;\|a \# b\](http://x)\`\*\_"
     assert cell("x" * 300) == "x" * 100 + "…"
     assert fenced("a ```` b", "yaml") == ["`````yaml", "a ```` b", "`````"]
+
+
+def test_a_mix_without_rows_has_a_card_all_the_same(folder: Path) -> None:
+    folder.mkdir()
+    nothing = np.array([], dtype=int)
+    empty = {
+        "statistics": mix_statistics(nothing, [], nothing, nothing, nothing),
+        "sources": [],
+        "decontamination": None,
+    }
+    result = {"rows": 0, "tokens": 0, "characters": 0, "shards": [], "content_sha256": ""}
+    card = write_card(folder, mix_lock() | empty | {"result": result}, repo_id=None).read_text(encoding="utf-8")
+    assert "**0 rows**" in card
+    assert rows_of(section(card, "Lengths"))[-1] == ["**total**", "0", "–", "0", "–", "–", "–", "–", "–"]
 
 
 def test_small_parts_of_the_metadata() -> None:

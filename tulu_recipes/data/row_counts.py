@@ -75,10 +75,10 @@ def _add(count: Any, files: Sequence[str]) -> int:
 def first_parquet_rows(files: Sequence[str], batch_size: int) -> Generator[dict[str, Any], None, None]:
     """Rows of Parquet files in order. `datasets` would fetch many row groups ahead for the first row."""
     for file in files:
+        # With pre_buffer, all row groups would be fetched at once.
         with _opened(file) as opened, pq.ParquetFile(opened, pre_buffer=False) as parquet:
-            for group in range(parquet.num_row_groups):  # one at a time, else all are fetched at once
-                for batch in parquet.iter_batches(batch_size, row_groups=[group]):
-                    yield from batch.to_pylist()
+            for batch in parquet.iter_batches(batch_size):
+                yield from batch.to_pylist()
 
 
 def first_csv_rows(files: Sequence[str]) -> Generator[dict[str, Any], None, None]:

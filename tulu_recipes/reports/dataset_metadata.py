@@ -83,7 +83,7 @@ def _dataset_info(folder: Path, lock: Mapping[str, Any]) -> DatasetInfo:
     splits = SplitDict()
     splits.add(SplitInfo("train", num_bytes=size, num_examples=result["rows"]))
     return DatasetInfo(
-        features=Features.from_arrow_schema(footers[0].schema.to_arrow_schema()),
+        features=Features.from_arrow_schema(footers[0].schema.to_arrow_schema()) if footers else None,
         splits=splits,
         download_size=sum(shard["bytes"] for shard in result["shards"]),
         dataset_size=size,

@@ -49,6 +49,8 @@ def without_folders(value: Any, local: frozenset[str], key: str = "") -> Any:
         return [without_folders(item, local, key) for item in value]
     if not isinstance(value, str) or value.startswith(HUB_PREFIX):
         return value
+    if key == "label":
+        return shown_label(value, local)
     names_a_file = key in NAMING_KEYS and not HUB_ID.fullmatch(value)
     return file_name(value) if names_a_file else shown_name(value, local)
 
