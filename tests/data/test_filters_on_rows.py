@@ -3,6 +3,10 @@
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
 from tulu_recipes.data.filters import RowFilter, make_filter
 from tulu_recipes.data.filters.models import MENTIONS, mention_pattern
@@ -55,15 +59,13 @@ def test_turns_leave_the_system_prompt_out() -> None:
 
 
 def test_tokens_are_counted_by_the_tokenizer_without_special_ones() -> None:
-    class Words:
-        def __call__(self, text: list[str], *, add_special_tokens: bool) -> dict[str, Any]:
-            assert not add_special_tokens
-            return {"input_ids": [line.split() for line in text]}
-
+    words = Tokenizer(WordLevel({"[UNK]": 0, "<s>": 1}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    words.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     shown = row("one two", "three four five")
-    assert build("tokens", tokenizer=Words(), min=5, max=5)(shown) is None
-    assert build("tokens", tokenizer=Words(), max=2, of="assistant")(shown) == "more than 2 tokens"
-    assert build("tokens", tokenizer=Words(), min=1, of="system")(shown) == "fewer than 1 tokens"
+    assert build("tokens", tokenizer=words, min=5, max=5)(shown) is None
+    assert build("tokens", tokenizer=words, max=2, of="assistant")(shown) == "more than 2 tokens"
+    assert build("tokens", tokenizer=words, min=1, of="system")(shown) == "fewer than 1 tokens"
 
 
 def test_keywords_are_whole_words_in_any_case() -> None:

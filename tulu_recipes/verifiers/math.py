@@ -1,4 +1,6 @@
-"""MATH: the answer of a completion (boxed, or the last formula or number) against the label, by math-verify.
+"""MATH: the answer of a completion against the label, by math-verify.
+
+The answer is what all boxes hold, or the last one; without boxes the last formula or number.
 
 math-verify stops a comparison by SIGALRM, which works in a main thread alone and not while one huge power is computed.
 So it works in a child process, which is killed when an answer takes too long; any thread and process may ask.

@@ -6,6 +6,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import IO
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
@@ -23,11 +24,21 @@ def judge(completion: str | None, ground_truth: str) -> tuple[str, str]:
         return "error", "label is no formula"
     if completion is None:
         return "correct", ""
-    answer = parse(completion, ANSWER, parsing_timeout=STEP_SECONDS, raise_on_error=True)
-    if not answer:
-        return "wrong", "no answer found"
-    equal = verify(label, answer, timeout_seconds=STEP_SECONDS, raise_on_error=True)
-    return ("correct", "") if equal else ("wrong", "another answer")
+    reason = "no answer found"
+    for reading in readings(completion):
+        answer = parse(reading, ANSWER, parsing_timeout=STEP_SECONDS, raise_on_error=True)
+        if answer and verify(label, answer, timeout_seconds=STEP_SECONDS, raise_on_error=True):
+            return "correct", ""
+        reason = "another answer" if answer else reason
+    return "wrong", reason
+
+
+def readings(completion: str) -> Iterator[str]:
+    """math-verify reads several boxes as a set, which x = [1] and y = [2] mean, but a corrected answer does not."""
+    yield completion
+    last = completion.rfind("\\boxed")
+    if last > completion.find("\\boxed"):
+        yield completion[last:]
 
 
 def answer_lines(questions: IO[str], answers: IO[str]) -> None:

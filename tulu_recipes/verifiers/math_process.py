@@ -15,7 +15,9 @@ from pathlib import Path
 
 CHILD = Path(__file__).with_name("math_child.py")
 START_SECONDS = 120.0  # sympy takes 2 s to import, on a cold disk many more
-ANSWER_SECONDS = 15.0  # the child gives up by itself after two steps of 3 s each, unless it is inside one huge power
+ANSWER_SECONDS = (
+    20.0  # the child gives up by itself after steps of 3 s, five at the most, unless it is inside one huge power
+)
 _children: dict[int, "_Child"] = {}  # by process id: a forked process must not talk into its parent's pipe
 _lock = threading.Lock()
 os.register_at_fork(after_in_child=lambda: _renew_lock())

@@ -26,9 +26,9 @@ class RowFilter(Protocol):
 
 
 class Tokenizer(Protocol):
-    """What filters need of a tokenizer: transformers' fast ones fit."""
+    """What filters need of a tokenizer: `tokenizers.Tokenizer` fits, as do the backends of transformers' fast ones."""
 
-    def __call__(self, text: list[str], *, add_special_tokens: bool) -> Mapping[str, Any]: ...
+    def encode_batch_fast(self, texts: list[str], /, *, add_special_tokens: bool) -> list[Any]: ...
 
 
 @dataclass(frozen=True)

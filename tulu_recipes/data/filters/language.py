@@ -5,7 +5,7 @@ from typing import Any
 
 from tulu_recipes.data.filters.kinds import FilterKind, Parameter, RowFilter, Tokenizer, picked, side
 
-LOOKED_AT = 2000  # characters of a conversation: the model walks bytes in Python, about 0.1 µs each
+LOOKED_AT = 2000  # characters of a conversation: the model walks bytes in Python, about 0.2 µs each
 FEWEST_LETTERS = 20  # fewer say nothing about a language
 
 

@@ -45,9 +45,7 @@ def _tokens(params: dict[str, Any], target: str, tokenizer: Tokenizer | None) ->
 
 
 def _count(tokenizer: Tokenizer, texts: list[str]) -> int:
-    if not texts:
-        return 0
-    return sum(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
+    return sum(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False))
 
 
 def _turns(params: dict[str, Any], target: str, _tokenizer: Tokenizer | None) -> RowFilter:

@@ -43,7 +43,7 @@ def _solution(row: dict[str, Any], column: str) -> str | None:
                 "filter-refused",
                 "filter verifiable",
                 f"The rows have no column {column}.",
-                f"write  keep_columns: [{column}]  at the source, or name the column that holds the solution.",
+                "name the column of the dataset that holds the solution.",
             )
         )
     solution = row[column]
@@ -57,7 +57,7 @@ KINDS = (
         {
             "solution_column": Parameter(
                 "text",
-                "a kept column with a full solution, which must be graded correct; rows without one are not graded",
+                "column of the dataset with a solution, which must be graded correct; rows without one are not graded",
             )
         },
         _verifiable,
