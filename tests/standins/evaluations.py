@@ -200,6 +200,9 @@ EVALUATIONS = {
     "google/IFEval": Standin(
         one_split(IFEVAL, ifeval_row, file_type="jsonl"), "apache-2.0", assumed="kwargs are empty"
     ),
+    "allenai/IFBench_test": Standin(
+        one_split(IFEVAL, ifeval_row, file_type="jsonl"), "odc-by", assumed="kwargs are empty"
+    ),
     "akariasai/PopQA": Standin(one_split(POPQA, popqa_row, "test", file_type="tsv"), "unknown", assumed="licence"),
     "tatsu-lab/alpaca_eval": Standin(
         one_split(ALPACA, alpaca_row, "eval"), "cc-by-nc-4.0", assumed="that rows can be read without a script"
