@@ -11,8 +11,8 @@ ours        find_matches on lists of texts; with 2 processes each reads parts of
             file and maps the saved index
 dict        the same exact rule in plain Python: n-gram → where it stands, sets of covered tokens
 datatrove   NGramsDecontFilter.filter, one call a row: normalise, split, hash each 8-gram, ask its dict of hashes. Its
-            word tokenizer is str.split, cheaper than spaCy, which it asks for and which is not in our set; its index is
-            built from the same hashes, as its indexer needs lighteval. It drops a row at the first shared 8-gram: it
+            word tokenizer is str.split, cheaper than spaCy, which it asks for and our set lacks; its index is built
+            from the same hashes, as its indexer needs lighteval. It drops a row at the first shared 8-gram: it
             does less than the rule asks for. On `--datatrove_rows` rows only.
 """
 
@@ -215,7 +215,8 @@ def main() -> None:
     results = {}
     print(f"{options.rows:,} rows against {options.items:,} items; {N}-grams")
     print(
-        f"{'':<10} {'rows/s':>9} {'with index':>11} {'index s':>8} {'flagged':>8} {'peak MiB (rows alone)':>22} {'a worker':>9}"
+        f"{'':<10} {'rows/s':>9} {'with index':>11} {'index s':>8} {'flagged':>8} {'peak MiB (rows alone)':>22} "
+        f"{'a worker':>9}"
     )
     for side in options.only:
         command = [sys.executable, "-m", "benchmarks.decontaminate", "--side", side, *arguments]

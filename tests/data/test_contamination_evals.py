@@ -8,6 +8,7 @@ import pytest
 import yaml
 from datasets import Dataset, DatasetDict
 
+from tests.hub.fixtures import RunningHub
 from tulu_recipes.data.contamination.evals_file import EvalsFile, load_evals
 from tulu_recipes.data.contamination.items import load_items
 from tulu_recipes.errors import DataError
@@ -169,3 +170,27 @@ def test_plain_datasets_are_read_without_chat_columns_and_their_broken_lines_nam
         load_items(EvalsFile(load_evals(written(tmp_path, [one(dataset=str(tmp_path / "rows.jsonl"))])).evaluations))
     assert "line 2: not JSON" in str(refused.value)
     assert "line 1" not in str(refused.value)
+
+
+@pytest.mark.integration
+def test_configurations_first_rows_and_commits_come_from_the_hub(hub: RunningHub, tmp_path: Path) -> None:
+    rows = {name: "".join(f'{{"question": "{name}{i}"}}\n' for i in range(4)) for name in "ab"}
+    card = {"configs": [{"config_name": n, "data_files": [{"split": "test", "path": f"{n}.jsonl"}]} for n in "ab"]}
+    files: dict[str, bytes | str] = {f"{name}.jsonl": text for name, text in rows.items()} | {
+        "README.md": f"---\n{yaml.safe_dump(card)}---\n"
+    }
+    commit = hub.add_repo("dataset", "acme/maths", files)
+    every = one(dataset="acme/maths", fields=["question"], config="all_configs")
+    path = written(
+        tmp_path, [every, every | {"name": "b", "rows_per_config": 2}, every | {"name": "c", "config": "b"}]
+    )
+    found = hub.run(
+        f"""
+        from tulu_recipes.data.contamination.evals_file import load_evals
+        from tulu_recipes.data.contamination.items import load_items
+        loaded = load_items(load_evals({str(path)!r}))
+        result = [[[" ".join(item) for item in e.items] for e in loaded.items], loaded.revisions]
+        """
+    )
+    a, b = ([f"{name}{i}" for i in range(4)] for name in "ab")
+    assert found == [[a + b, a[:2] + b[:2], b], {"a": commit, "b": commit, "c": commit}]
