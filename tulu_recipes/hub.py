@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 QUICK_SECONDS = 2.0  # to connect, and to answer, in the checks; HF_HUB_ETAG_TIMEOUT overrides it
 PASSING_STATUS = {408, 409, 412, 425, 429}  # 4xx that may be otherwise a moment later; every 5xx may
+PATHS_ASKED = 500  # in one request about files
 DRY_FILE = "README.md"  # always a regular file: asking for its upload mode sends no content
 
 log = logging.getLogger(__name__)

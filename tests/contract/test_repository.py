@@ -12,10 +12,10 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 LAYERS = [
     {"errors", "__init__"},
     {"algorithms", "config", "hub", "hub_problems"},
-    {"data", "run", "sampling"},
+    {"data", "run", "sampling", "verifiers"},
     {"trainers", "reports"},
     {"prepare", "finish"},
-    {"sft", "plan", "report", "demo", "cli"},
+    {"sft", "plan", "report", "demo", "cli", "mix", "decontaminate"},
 ]
 LONGEST_FILE = 460
 

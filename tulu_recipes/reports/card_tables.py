@@ -178,8 +178,8 @@ def languages_table(counts: Mapping[str, int] | None) -> list[str]:
         return ["Not determined for this mix."]
     rows = [[cell(code), f"{count:,}"] for code, count in _largest(Counter(counts))]
     note = (
-        f"Of {sum(counts.values()):,} rows spread over the mix, as a detector (py3langid) sees them; short texts and code "
-        "mislead it."
+        f"Of {sum(counts.values()):,} rows spread over the mix, as a detector (py3langid) sees them; short texts "
+        "and code mislead it."
     )
     return [note, "", *table(["language", "rows"], rows), *_left_out(len(counts), "languages")]
 

@@ -33,7 +33,7 @@ def test_a_mix_is_the_rows_of_its_sources_each_with_its_source(tmp_path: Path) -
     mix = write_mix(tmp_path, {"a.jsonl": chats(4, "a"), "b.jsonl": own})
     built = build(mix, tmp_path / "out")
     rows = rows_of(tmp_path / "out")
-    assert Counter(row["source"] for row in rows) == {str(tmp_path / "a.jsonl"): 4, "theirs": 3}
+    assert Counter(row["source"] for row in rows) == {"a.jsonl": 4, "theirs": 3}
     assert sorted(row["messages"][0]["content"] for row in rows) == sorted(
         [f"a {n}" for n in range(4)] + [f"own {n}" for n in range(3)]
     )
@@ -41,7 +41,7 @@ def test_a_mix_is_the_rows_of_its_sources_each_with_its_source(tmp_path: Path) -
     assert built.lock["result"]["characters"] == sum(
         len(message["content"]) for row in rows for message in row["messages"]
     )
-    assert built.lock["sources"][0]["labels"] == {str(tmp_path / "a.jsonl"): 4}
+    assert built.lock["sources"][0]["labels"] == {"a.jsonl": 4}
 
 
 def test_the_order_is_that_of_the_stated_rule(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_shards_end_at_their_rows_and_at_their_bytes(tmp_path: Path, monkeypatch
     from tulu_recipes.data.mixing import select
 
     monkeypatch.setattr(select, "SHARD_BYTES", 2000)
-    rows = chats(25) + [chat("x" * 5000)]
+    rows = [*chats(25), chat("x" * 5000)]
     lock = build(write_mix(tmp_path, {"a.jsonl": rows}, shard_rows=10), tmp_path / "out").lock
     shards = lock["result"]["shards"]
     assert sum(shard["rows"] for shard in shards) == 26

@@ -28,6 +28,7 @@ from tulu_recipes.data.layouts import BrokenRow, turns, user_texts
 from tulu_recipes.data.mixing.distinct import duplicate_keys
 from tulu_recipes.data.mixing.job import Job, Part, ResolvedSource, atomic_folder, load_job
 from tulu_recipes.data.mixing.keys import content_digest, digest_halves, keyed
+from tulu_recipes.data.mixing.tokens import load_counter
 from tulu_recipes.run import write_json
 
 SLICE_ROWS = 1000
@@ -81,7 +82,7 @@ class _Tools:
 @lru_cache(maxsize=4)
 def _tools(folder: Path, number: int, identity: str) -> _Tools:
     job = load_job(folder)
-    tokenizer = Tokenizer.from_file(job.tokenizer_file) if job.tokenizer_file else None
+    tokenizer = load_counter(job.tokenizer_file) if job.tokenizer_file else None
     filters = [
         (name, make_filter(call.name, call.params, target=job.mix.target, tokenizer=tokenizer))
         for name, call in job.filters_of(job.sources[number])
@@ -123,7 +124,7 @@ def _slices(
             raw = dict(zip(columns, values, strict=True))
             row = _one_row(source, raw, tools.row_filters, counts)
             if row is not None:
-                label = source.source.label or raw.get("source") or source.source.name
+                label = source.source.label or raw.get("source") or source.source.own_label
                 kept.append({name: row.get(name) for name in names} | {"source": str(label)})
                 positions.append(position)
         yield kept, positions

@@ -65,6 +65,11 @@ class MixSource:
     def title(self) -> str:
         return self.label or self.name
 
+    @property
+    def own_label(self) -> str:
+        """Value of the `source` column where neither the mix nor the row says one: no folder of this machine."""
+        return local_path(self.name).name if is_local(self.name) and "://" not in self.name else self.name
+
 
 @dataclass(frozen=True)
 class Mix:
@@ -301,9 +306,9 @@ def _filter_call(node: yaml.Node) -> FilterCall | None:
 
 
 def _what_and_mend(text: str) -> tuple[str, str]:
-    """A filter says what is wrong in its first sentence, and how to mend it in the rest."""
-    what, _, mend = text.partition(". ")
-    return (f"{what}.", mend) if mend else (text, "see docs/filters.md.")
+    """A filter says what is wrong, and in its last sentence how to mend it."""
+    what, _, mend = text.rpartition(". ")
+    return (f"{what}.", mend) if what else (text, "see docs/filters.md.")
 
 
 def _read_decontaminate(given: Node, problems: list[Problem]) -> dict[str, Any] | None:

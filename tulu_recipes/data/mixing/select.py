@@ -283,9 +283,9 @@ def _final_order(
     job: Job, pool: Pool, chosen: npt.NDArray[np.int64], copy: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
     source, keys = pool["source"][chosen], pool["order"][chosen]
-    if job.mix.order == "as_given":
-        return np.lexsort((keys, copy, source))
-    return np.lexsort((copy, source, order_of_copies(keys, copy)))
+    given = job.mix.order == "as_given"
+    order = np.lexsort((keys, copy, source) if given else (copy, source, order_of_copies(keys, copy)))
+    return np.asarray(order, dtype=np.int64)
 
 
 def _shard_bounds(row_bytes: Numbers, shard_rows: int) -> npt.NDArray[np.int64]:

@@ -3,11 +3,21 @@
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from tulu_recipes import hub
 from tulu_recipes.config.surroundings import is_local, local_path
 from tulu_recipes.data.mixing.mix_file import Mix
 from tulu_recipes.data.mixing.resolve import file_sha256
 from tulu_recipes.errors import DataError, HubError, Problem
+
+
+def load_counter(file: str) -> Tokenizer:
+    """A tokenizer that counts whole texts: a tokenizer.json may ask for truncation and padding."""
+    tokenizer = Tokenizer.from_file(file)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def resolve_tokenizer(mix: Mix, pin: str | None = None) -> tuple[str | None, dict[str, Any] | None]:
