@@ -4,6 +4,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from tulu_recipes.config.surroundings import name_of_file
 from tulu_recipes.data.mixing.build import Describe, RunPasses, build_mix
 from tulu_recipes.data.mixing.lock import (
     LOCK,
@@ -23,8 +24,12 @@ TARGET_OF_STAGE = {"sft": "sft", "reward": "preference", "dpo": "preference", "r
 
 
 def default_folder(mix: Mix) -> Path:
-    """Where a mix is built when nobody names a folder: runs/mixes/NAME."""
-    return MIXES / (mix.name if mix.limit is None else f"{mix.name}-limit-{mix.limit}")
+    """Where a mix is built when nobody names a folder, by its path, since many are called sft.yaml.
+
+    data_mixes/tiny/sft.yaml -> runs/mixes/tiny-sft; elsewhere folder and name: exp/a.yaml -> runs/mixes/exp-a.
+    """
+    name = name_of_file(mix.path, "data_mixes")
+    return MIXES / (name if mix.limit is None else f"{name}-limit-{mix.limit}")
 
 
 def read_built(folder: Path) -> tuple[Dataset, Lock]:
