@@ -116,13 +116,6 @@ def _source_meaning(source: MixSource) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value not in (None, {}, (), [])}
 
 
-def is_mix_file(path: str | Path) -> bool:
-    """Whether a YAML file is a mix rather than a recipe: it has `sources` or a `base`."""
-    if Path(path).suffix not in (".yaml", ".yml") or not Path(path).is_file():
-        return False
-    return bool({entry.key for entry in read_flat_yaml(str(path)).entries} & {"sources", "base"})
-
-
 def load_mix(path: str | Path) -> Mix:
     """Read and check a mix file and the files it is based on.
 
