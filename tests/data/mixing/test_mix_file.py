@@ -110,7 +110,6 @@ filters:
         ("sources: org/data\n", "mix-source", "not a list"),
         ("sources:\n  - org/data\n", "mix-source", "not keys with values"),
         ("sources:\n  - name: org/a\n    name: org/b\n", "duplicate-key", "twice"),
-        ("sources:\n  - {name: org/a}\n  - {name: org/a, rows: 5}\n", "mix-source-twice", "named twice"),
         ("sources:\n  - {name: org/a, repeat: 0}\n", "out-of-range", "above 0"),
         ("sources:\n  - {name: org/a, repeat: 5000}\n", "mix-amount", "over a thousand times"),
         ("sources:\n  - {name: org/a, where: gpt-4}\n", "mix-source", "where is gpt-4"),
