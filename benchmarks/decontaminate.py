@@ -230,7 +230,7 @@ def main() -> None:
             f"{memory:>22} {worker:>9}"
         )
     for side in ("dict", "datatrove"):
-        for ours in {"ours", "ours_2"} & results.keys() if side in results else ():
+        for ours in [name for name in ("ours", "ours_2") if {name, side} <= results.keys()]:
             print(f"{ours} / {side}: {results[ours] / results[side]:.1f}")
 
 

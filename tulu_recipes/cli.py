@@ -4,7 +4,9 @@ import runpy
 import sys
 
 COMMANDS = {
-    "plan": "every problem of a recipe at once; or its steps, tokens, memory and hours",
+    "plan": "every problem of a recipe at once; or its steps, tokens, memory and hours; of a mix, its sources",
+    "mix": "build a data mix: parquet, a lock that proves it, a card; show it, push it",
+    "decontaminate": "which training rows hold evaluation items; and the set without them",
     "sft": "supervised fine-tuning; under several processes: accelerate launch -m tulu_recipes.sft",
     "report": "write a run's report again from its folder",
     "demo": "the pipeline on this machine, with bundled rows and a tiny model",
@@ -14,7 +16,7 @@ COMMANDS = {
 def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         asked_for_help = sys.argv[1:2] in (["-h"], ["--help"])
-        lines = [f"  {name:<8} {text}" for name, text in COMMANDS.items()]
+        lines = [f"  {name:<14} {text}" for name, text in COMMANDS.items()]
         usage = "\n".join(["usage: tulu-recipes COMMAND ... ; tulu-recipes COMMAND --help", "", *lines, ""])
         (sys.stdout if asked_for_help else sys.stderr).write(usage)
         sys.exit(0 if asked_for_help else 2)

@@ -177,10 +177,12 @@ def file_hashes(repo_id: str, paths: list[str], *, revision: str | None) -> list
 
     if is_offline_mode():
         return [{"path": path, "bytes": None, "sha256": None} for path in paths]
+    infos: dict[str, Any] = {}
     with explained(Repo(repo_id, "dataset", revision)):
-        infos = {
-            info.path: info for info in HfApi().get_paths_info(repo_id, paths, revision=revision, repo_type="dataset")
-        }
+        for start in range(0, len(paths), PATHS_ASKED):
+            asked = paths[start : start + PATHS_ASKED]
+            found = HfApi().get_paths_info(repo_id, asked, revision=revision, repo_type="dataset")
+            infos |= {info.path: info for info in found}
     return [
         {"path": path, "bytes": infos[path].size}
         | ({"sha256": infos[path].lfs.sha256} if infos[path].lfs else {"sha256": None, "blob_id": infos[path].blob_id})

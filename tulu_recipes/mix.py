@@ -160,7 +160,8 @@ def _push(folder: Path, options: argparse.Namespace) -> int:
         revision=options.revision,
         private=options.private or None,
         commit_message=f"{lock['name']}: {lock['result']['rows']:,} rows",
-        ignore_patterns=["_build.lock", ".build/*"],
+        # contamination.json quotes evaluation items, which should not be found in yet another place
+        ignore_patterns=["_build.lock", ".build/*", "contamination.json"],
         resume_command=f"python -m tulu_recipes.mix {folder} --push_to_hub {options.push_to_hub}",
     )
     sys.stderr.write(f"Pushed: {url}\n")

@@ -1,7 +1,8 @@
-"""Every problem of a recipe, or what it would take: steps, tokens, memory for each GPU, hours.
+"""Every problem of a recipe or a mix, or what it would take: steps, tokens, memory for each GPU, hours; rows.
 
     python -m tulu_recipes.plan recipes/tulu3/8b/sft.yaml --machine recipes/machines/zero3.yaml --gpu H100
     python -m tulu_recipes.plan recipes/tiny/sft.yaml --num_processes 2 --learning_rate 1e-3
+    python -m tulu_recipes.plan data_mixes/tulu3-sft.yaml
 
 Nothing is written or trained. Formulas: docs/plan.md.
 """
@@ -37,6 +38,7 @@ from tulu_recipes.config.model_shape import ModelShape
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.config.schema import OUR_KEYS
 from tulu_recipes.config.surroundings import Surroundings, is_local
+from tulu_recipes.config.yaml_lines import read_flat_yaml
 from tulu_recipes.errors import DataError, Problem, RecipeError
 
 GIB = 2**30
@@ -65,6 +67,8 @@ class Rows:
 
 def main(argv: list[str]) -> int:
     options, rest = _parser().parse_known_args(argv)
+    if is_mix_file(options.recipe):
+        return _plan_mix(options.recipe)
     machine = read_machine(options.machine, options.num_processes)
     gpus = [find_gpu(name) for name in options.gpu or SHOWN_GPUS]
     recipe = load_recipe(
@@ -90,13 +94,30 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def is_mix_file(path: str) -> bool:
+    """Whether a YAML file is a mix rather than a recipe: it has `sources`, or a `base` that has."""
+    return bool({entry.key for entry in read_flat_yaml(path).entries} & {"sources", "base"})
+
+
+def _plan_mix(path: str) -> int:
+    from datasets import disable_progress_bars
+
+    from tulu_recipes.data.mixing.mix_file import load_mix
+    from tulu_recipes.reports.mix_plan_report import print_mix_plan
+
+    disable_progress_bars()
+    print_mix_plan(load_mix(path), Console(width=max(Console().width, 100), highlight=False))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tulu_recipes.plan",
-        description="Every problem of a recipe at once; or its steps, tokens, memory and hours. Nothing is written.",
+        description="Every problem of a recipe at once; or its steps, tokens, memory and hours. Of a data mix: rows, "
+        "tokens, licence and commit of every source, before its download. Nothing is written.",
         epilog="Any key of the recipe may follow as --key value. Formulas: docs/plan.md",
     )
-    parser.add_argument("recipe", metavar="RECIPE.yaml")
+    parser.add_argument("recipe", metavar="RECIPE.yaml", help="or the YAML of a data mix")
     parser.add_argument("--num_processes", type=int, help="GPUs to divide the batch over [the machine's, else 1]")
     parser.add_argument("--machine", metavar="YAML", help="accelerate configuration, e.g. recipes/machines/zero3.yaml")
     parser.add_argument("--gpu", action="append", metavar="NAME", help=f"price hours for it; of {', '.join(GPUS)}")

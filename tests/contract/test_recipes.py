@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from tulu_recipes.data.mix import load_mix
 
 from tulu_recipes.config.load import load_recipe
 from tulu_recipes.config.schema import keys_for
-from tulu_recipes.data.mix import load_mix
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 from datasets import Dataset, DatasetDict
+from tulu_recipes.data.mix import build_mix, load_mix
 
 from tests.tiny import conversation, write_rows
-from tulu_recipes.data.mix import build_mix, load_mix
 from tulu_recipes.data.rows import row_fault
 from tulu_recipes.data.sources import load_rows
 from tulu_recipes.errors import DataError

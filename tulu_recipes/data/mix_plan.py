@@ -26,7 +26,7 @@ SAMPLE_ROWS = 100
 CHARACTERS_PER_TOKEN = 4  # of English text under current tokenizers, where none is named
 HUB_ADDRESS = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<path>.+))?")
 CAVEATS = (
-    "What filters, duplicates and decontamination will remove is not known before the build; it is counted here.",
+    "Rows that filters, duplicates and decontamination will remove are still counted: which, only the build knows.",
     f"Lengths are estimated from the first {SAMPLE_ROWS} rows of each source.",
 )
 

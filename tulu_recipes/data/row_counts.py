@@ -46,14 +46,14 @@ def count_rows(
         return RowCount(len(sample), True, "all rows read")
     if suffixes == {".parquet"} and (len(files) <= MOST_FOOTERS or stated is None):
         return RowCount(_add(_parquet_rows, files), True, "Parquet footers")
-    if stated is not None:
-        return RowCount(stated, False, "stated by its card")
     if suffixes == {".arrow"} and not _remote(files):
         return RowCount(_add(_arrow_rows, files), True, "Arrow batches")
     if suffixes == {".jsonl"} and not _remote(files):
         return RowCount(_add(_lines, files), True, "lines")
     if suffixes == {".csv"} and not _remote(files):
         return RowCount(_add(_csv_rows, files), True, "records")
+    if stated is not None:
+        return RowCount(stated, False, "stated by its card")
     if suffixes <= {".jsonl", ".json"} and sample:
         length = sum(len(json.dumps(row, ensure_ascii=False, default=str).encode()) + 1 for row in sample)
         return RowCount(

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tulu_recipes.data.mixing.mix_file import is_mix_file, load_mix
+from tulu_recipes.data.mixing.mix_file import load_mix
 from tulu_recipes.errors import DataError, Problem
+from tulu_recipes.plan import is_mix_file
 
 
 def refused(folder: Path, text: str, name: str = "mix.yaml") -> list[Problem]:
@@ -109,7 +110,6 @@ filters:
         ("sources: org/data\n", "mix-source", "not a list"),
         ("sources:\n  - org/data\n", "mix-source", "not keys with values"),
         ("sources:\n  - name: org/a\n    name: org/b\n", "duplicate-key", "twice"),
-        ("sources:\n  - {name: org/a}\n  - {name: org/a, rows: 5}\n", "mix-source-twice", "named twice"),
         ("sources:\n  - {name: org/a, repeat: 0}\n", "out-of-range", "above 0"),
         ("sources:\n  - {name: org/a, repeat: 5000}\n", "mix-amount", "over a thousand times"),
         ("sources:\n  - {name: org/a, where: gpt-4}\n", "mix-source", "where is gpt-4"),
@@ -170,5 +170,5 @@ def test_mix_files_are_told_from_recipes(tmp_path: Path) -> None:
     (tmp_path / "mix.yaml").write_text("sources:\n  - {name: org/a}\n")
     (tmp_path / "overlay.yaml").write_text("base: mix.yaml\n")
     (tmp_path / "sft.yaml").write_text("model_name_or_path: m\n")
-    found = [is_mix_file(tmp_path / name) for name in ("mix.yaml", "overlay.yaml", "sft.yaml", "gone.yaml")]
+    found = [is_mix_file(str(tmp_path / name)) for name in ("mix.yaml", "overlay.yaml", "sft.yaml", "gone.yaml")]
     assert found == [True, True, False, False]

@@ -18,9 +18,11 @@ from tulu_recipes.data.contamination.evals_file import EvalsFile
 from tulu_recipes.data.contamination.items import LoadedEvaluations
 from tulu_recipes.data.contamination.report import pick_samples, render_markdown, settings_of, show_sample
 from tulu_recipes.data.contamination.scan import by_source, scan
-from tulu_recipes.data.contamination.texts import text_columns, user_texts
+from tulu_recipes.data.contamination.texts import holds_turns, text_columns, user_texts
 from tulu_recipes.data.contamination.tokens import Ints
-from tulu_recipes.data.mix import load_mix
+from tulu_recipes.data.layouts import recognise
+from tulu_recipes.data.mixing.mix_file import Mix, MixSource, load_mix
+from tulu_recipes.data.mixing.where import positions_where
 from tulu_recipes.data.sources import load_dataset_rows
 from tulu_recipes.errors import DataError, Problem
 from tulu_recipes.run import naming_full_disk, write_json, write_text
@@ -28,6 +30,8 @@ from tulu_recipes.run import naming_full_disk, write_json, write_text
 COMMAND = "tulu_recipes.decontaminate"
 SHARD_ROWS = 50_000
 BATCH_ROWS = 5_000
+# of the layouts in data.layouts, those that hold what users say
+USER_COLUMNS = ("messages", "conversations", "chosen", "prompt", "instruction", "input", "question")
 
 
 @dataclass(frozen=True)
@@ -58,20 +62,33 @@ def open_targets(
     """
     if Path(name).suffix not in (".yaml", ".yml"):
         return [_target(name, columns, config=config, split=split, revision=revision)]
+    mix = load_mix(name)
     targets: list[Target] = []
     problems: list[Problem] = []
-    for source in load_mix(name)["sources"]:
-        where = {key: source.get(key) for key in ("config", "split", "revision")}
+    for source in mix.sources:
         try:
-            target = _target(source["name"], columns, **where)
+            rows, chosen = _source_rows(mix, source, columns)
         except DataError as error:
             problems += error.problems
             continue
-        key = _unused(target.name, {t.name for t in targets})
-        targets.append(Target(key, target.rows, target.columns, {key: np.arange(len(target.rows))}))
+        key = _unused(source.title, {t.name for t in targets})
+        targets.append(Target(key, rows, chosen, {key: np.arange(len(rows))}))
     if problems:
         raise DataError(problems)
     return targets
+
+
+def _source_rows(mix: Mix, source: MixSource, columns: Sequence[str]) -> tuple[Dataset, tuple[str, ...]]:
+    """The rows that a mix takes its source from, as they are there, and the columns with what users say."""
+    rows = load_dataset_rows(source.name, config=source.config, split=source.split, revision=source.revision)
+    schema = rows.features.arrow_schema
+    if not columns:
+        layout = recognise(rows.features, mix.target, source.place, layout=source.layout, columns=source.columns)
+        named = [layout.columns[column] for column in USER_COLUMNS if column in layout.columns]
+        columns = [column for column in named if holds_turns(schema, column)] or named
+    if source.rows_where:
+        rows = rows.select(positions_where(rows, range(len(rows)), source.rows_where))
+    return rows, text_columns(schema, source.place, columns)
 
 
 def _target(

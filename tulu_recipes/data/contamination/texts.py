@@ -39,6 +39,11 @@ def text_columns(schema: pa.Schema, where: str, named: Sequence[str] = ()) -> tu
     return tuple(named)
 
 
+def holds_turns(schema: pa.Schema, column: str) -> bool:
+    """Whether a column holds messages, of which the user's are told apart, and no bare text."""
+    return _is_list(schema.field(column).type)
+
+
 LAYOUTS = (
     ("messages",),
     ("conversations",),

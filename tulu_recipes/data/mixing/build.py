@@ -21,9 +21,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from tulu_recipes.data.contamination.index import EvalIndex
 from tulu_recipes.data.mixing.convert import convert_part
-from tulu_recipes.data.mixing.evaluations import index_evaluations
+from tulu_recipes.data.mixing.evaluations import MixEvaluations, load_evaluations
 from tulu_recipes.data.mixing.job import BUILD, Job, atomic_folder, load_job, save_job
 from tulu_recipes.data.mixing.languages import count_languages
 from tulu_recipes.data.mixing.lock import (
@@ -138,24 +137,24 @@ def build_mix(
         return Built(finish(), new=True) if passes(build, finish) else Built(None, new=True)
 
 
-def _resolve(mix: Mix, lock: Lock | None) -> tuple[Job, dict[str, Any], EvalIndex | None]:
-    """The job, all that identifies it, and the index of its evaluations."""
+def _resolve(mix: Mix, lock: Lock | None) -> tuple[Job, dict[str, Any], MixEvaluations | None]:
+    """The job, all that identifies it, and its evaluations."""
     pins = {} if lock is None else {n: s["revision"] for n, s in enumerate(lock["sources"]) if s["revision"]}
     sources = resolve_sources(mix, pins)
     tokenizer_file, tokenizer = resolve_tokenizer(mix, ((lock or {}).get("tokenizer") or {}).get("revision"))
-    index, evaluations = index_evaluations(mix, (lock or {}).get("decontamination"))
+    evaluations = load_evaluations(mix, (lock or {}).get("decontamination"))
     fingerprint: dict[str, Any] = {
         "semantics": SEMANTICS,
         "mix": mix.meaning(),
         "sources": [source.provenance() for source in sources],
         "tools": tool_versions(),
         "tokenizer": tokenizer,
-        "decontamination": evaluations,
+        "decontamination": None if evaluations is None else evaluations.entry(),
     }
     text = json.dumps(fingerprint)
     identity = hashlib.sha256(text.encode()).hexdigest()
-    job = Job(mix, sources, mix_schema(sources, mix.target), tokenizer_file, index is not None, identity)
-    return job, json.loads(text), index
+    job = Job(mix, sources, mix_schema(sources, mix.target), tokenizer_file, evaluations is not None, identity)
+    return job, json.loads(text), evaluations
 
 
 def finish_build(
@@ -173,6 +172,8 @@ def finish_build(
         (writing / "data").mkdir()
         for shard in shards:
             (build / "shards" / Path(shard["path"]).name).replace(writing / shard["path"])
+        if (build / "selection" / "contamination.json").is_file():
+            shutil.copy(build / "selection" / "contamination.json", writing)
         describe(writing, lock)
         write_json(writing / LOCK, lock)
     _publish(build / "finished", output_dir)

@@ -11,7 +11,6 @@ A part's folder holds
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from tulu_recipes.data.mixing.distinct import duplicate_keys
 from tulu_recipes.data.mixing.job import Job, Part, ResolvedSource, atomic_folder, load_job
 from tulu_recipes.data.mixing.keys import content_digest, digest_halves, keyed
 from tulu_recipes.data.mixing.tokens import load_counter
+from tulu_recipes.data.mixing.where import positions_where
 from tulu_recipes.run import write_json
 
 SLICE_ROWS = 1000
@@ -131,28 +131,12 @@ def _slices(
 
 
 def _rows_where(source: ResolvedSource, positions: range, counts: Counts) -> range | list[int]:
-    """The positions whose columns have the values that `where` asks for; only these columns are read."""
     asked = source.source.rows_where
-    if not asked:
-        return positions
-    columns = source.rows.select_columns(list(asked))[positions]
-    rows = zip(*(columns[column] for column in asked), strict=True)
-    wanted = [
-        position
-        for position, values in zip(positions, rows, strict=True)
-        if all(_is_one_of(value, allowed) for value, allowed in zip(values, asked.values(), strict=True))
-    ]
-    counts.rows_in["where"] += len(positions)
-    counts.drop("where", "another value", len(positions) - len(wanted))
+    wanted = positions_where(source.rows, positions, asked)
+    if asked:
+        counts.rows_in["where"] += len(positions)
+        counts.drop("where", "another value", len(positions) - len(wanted))
     return wanted
-
-
-def _is_one_of(value: Any, allowed: list[Any]) -> bool:
-    """Equal to one of the values that `where` names, of which text may hold the wildcards * and ?."""
-    return value in allowed or (
-        isinstance(value, str)
-        and any(isinstance(pattern, str) and fnmatchcase(value, pattern.replace("[", "[[]")) for pattern in allowed)
-    )
 
 
 def _one_row(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +114,6 @@ def _source_meaning(source: MixSource) -> dict[str, Any]:
     values["where"] = values.pop("rows_where")
     values["filters"] = [call.as_yaml() for call in source.filters]
     return {key: value for key, value in values.items() if value not in (None, {}, (), [])}
-
-
-def is_mix_file(path: str | Path) -> bool:
-    """Whether a YAML file is a mix rather than a recipe: it has `sources` or a `base`."""
-    if Path(path).suffix not in (".yaml", ".yml") or not Path(path).is_file():
-        return False
-    return bool({entry.key for entry in read_flat_yaml(str(path)).entries} & {"sources", "base"})
 
 
 def load_mix(path: str | Path) -> Mix:
@@ -329,17 +322,11 @@ def _read_decontaminate(given: Node, problems: list[Problem]) -> dict[str, Any] 
 
 
 def _whole_mix_problems(mix: Mix) -> Iterator[Problem]:
-    seen: dict[str, str] = {}
     for source in mix.sources:
         yield from _amount_problems(source)
         if is_local(source.name) and "://" not in source.name and not local_path(source.name).exists():
             what = f"{source.name} does not exist; paths are relative to the current directory."
             yield Problem("path-missing", source.place, what, "check the path.")
-        same = repr(replace(source, place="", stated_rows=None, rows=None, fraction_of_source=None, repeat=None))
-        if same in seen:
-            what = f"{source.name} is named twice, here and in {seen[same]}; its rows would overlap."
-            yield Problem("mix-source-twice", source.place, what, "keep one, with  repeat: 2  for rows taken twice.")
-        seen.setdefault(same, source.place)
     yield from _repeated_filters(mix)
     if mix.tokenizer is None and any(call.name == "tokens" for call in _all_filters(mix)):
         what = "The filter tokens counts tokens, but the mix names no tokenizer."

@@ -9,61 +9,24 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from tulu_recipes.data.contamination.decide import Decision, decide
-from tulu_recipes.data.contamination.evals_file import load_evals
-from tulu_recipes.data.contamination.index import EvalIndex
 from tulu_recipes.data.filters import GLOBAL_FILTERS
-from tulu_recipes.data.mixing.convert import labels_of, read_arrow
 from tulu_recipes.data.mixing.distinct import keep_distinct
 from tulu_recipes.data.mixing.job import Job, atomic_folder, load_job
 from tulu_recipes.data.mixing.keys import copies_for, order_of_copies
 from tulu_recipes.data.mixing.mix_file import FilterCall
+from tulu_recipes.data.mixing.overlaps import drop_overlaps
+from tulu_recipes.data.mixing.pool import Pool, load_pool
 from tulu_recipes.data.statistics import mix_statistics
 from tulu_recipes.errors import DataError, Problem
-from tulu_recipes.run import read_json, write_json
+from tulu_recipes.run import write_json
 
 SHARD_BYTES = 256 << 20  # of text; a larger shard is hard to push and to view
-Numbers = npt.NDArray[Any]
-
-
-@dataclass
-class Pool:
-    """Every converted row of the mix; arrays of N, in the order of parts.
-
-    alive: not yet dropped by a step. steps: per source, as the lock holds them.
-    """
-
-    columns: dict[str, Numbers]
-    duplicates: list[dict[str, Numbers]]  # per source, by step
-    labels: list[str]
-    alive: npt.NDArray[np.bool_]
-    steps: list[list[dict[str, Any]]]
-
-    def __getitem__(self, name: str) -> Numbers:
-        return self.columns[name]
-
-    def rows_of(self, source: int) -> npt.NDArray[np.int64]:
-        return np.flatnonzero(self["source"] == source)
-
-    def drop(self, step: str, gone: npt.NDArray[np.bool_], sources: list[int], reason: str) -> None:
-        """Take rows out and note it for each of `sources`."""
-        for source in sources:
-            rows = self.rows_of(source)
-            before, leaving = int(self.alive[rows].sum()), int((self.alive[rows] & gone[rows]).sum())
-            reasons = {reason: leaving} if leaving else {}
-            self.steps[source].append(
-                {"step": step, "rows_in": before, "rows_out": before - leaving, "reasons": reasons}
-            )
-        self.alive &= ~gone
 
 
 def select_rows(folder: Path) -> None:
@@ -75,10 +38,10 @@ def select_rows(folder: Path) -> None:
     job = load_job(folder)
     if (folder / "selection").is_dir():
         return
-    pool = _load_pool(folder, job)
+    pool = load_pool(folder, job)
     _check_broken(job, pool)
     _drop_duplicates(job, pool)
-    decision = _decontaminate(folder, job, pool)
+    contamination = drop_overlaps(folder, job, pool)
     _check_left(job, pool)
     chosen, copy = _take_amounts(job, pool)
     order = _final_order(job, pool, chosen, copy)
@@ -87,47 +50,10 @@ def select_rows(folder: Path) -> None:
         np.save(writing / "part.npy", pool["part"][chosen])
         np.save(writing / "row.npy", pool["row"][chosen])
         np.save(writing / "bounds.npy", _shard_bounds(pool["bytes"][chosen], job.mix.shard_rows))
-        write_json(writing / "summary.json", _summary(job, pool, chosen, decision))
-
-
-def _load_pool(folder: Path, job: Job) -> Pool:
-    columns: dict[str, list[Numbers]] = {}
-    duplicates: list[dict[str, list[Numbers]]] = [{} for _ in job.sources]
-    steps: list[list[dict[str, Any]]] = [[] for _ in job.sources]
-    labels: dict[str, int] = {}
-    for number, part in enumerate(job.parts):
-        counts = read_json(folder / "parts" / part.name / "counts.json")
-        steps[part.source] = _add_steps(steps[part.source], counts["steps"])
-        ids = np.array([labels.setdefault(label, len(labels)) for label in labels_of(counts)], dtype=np.int64)
-        with np.load(folder / "parts" / part.name / "keys.npz") as keys:
-            size = len(keys["order"])
-            own = {"part": np.full(size, number), "row": np.arange(size), "source": np.full(size, part.source)}
-            own |= {name: keys[name] for name in keys.files if not name.startswith(("duplicates:", "label"))}
-            own["label"] = ids[keys["label"]] if size else np.zeros(0, dtype=np.int64)
-            for name in (name for name in keys.files if name.startswith("duplicates:")):
-                duplicates[part.source].setdefault(name.removeprefix("duplicates:"), []).append(keys[name])
-        for name, values in own.items():
-            columns.setdefault(name, []).append(values)
-    joined = {name: np.concatenate(values) for name, values in columns.items()}
-    names = sorted(labels)  # and not in the order met, which depends on where rows stand in files
-    joined["label"] = np.array([names.index(label) for label in labels], dtype=np.int64)[joined["label"]]
-    joined_duplicates = [{name: np.concatenate(values) for name, values in own.items()} for own in duplicates]
-    return Pool(joined, joined_duplicates, names, np.ones(len(joined["order"]), dtype=np.bool_), steps)
-
-
-def _add_steps(total: list[dict[str, Any]], part: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Counts of parts added up, step by step."""
-    if not total:
-        return [dict(step) for step in part]
-    return [
-        {
-            "step": a["step"],
-            "rows_in": a["rows_in"] + b["rows_in"],
-            "rows_out": a["rows_out"] + b["rows_out"],
-            "reasons": dict(sorted((Counter(a["reasons"]) + Counter(b["reasons"])).items())),
-        }
-        for a, b in zip(total, part, strict=True)
-    ]
+        if contamination is not None:
+            write_json(writing / "contamination.json", contamination)
+        table = None if contamination is None else contamination["table"]
+        write_json(writing / "summary.json", _summary(job, pool, chosen) | {"contamination": table})
 
 
 def _check_broken(job: Job, pool: Pool) -> None:
@@ -184,43 +110,6 @@ def _keep_distinct(
     for source in names:
         only = gone & (pool["source"] == source)
         pool.drop(names[source], only, [source], call.name.replace("_", " ").rstrip("s"))
-
-
-def _decontaminate(folder: Path, job: Job, pool: Pool) -> Decision | None:
-    """Apply each evaluation's rule to the rows that are left."""
-    if job.mix.decontaminate is None:
-        return None
-    evals = load_evals(job.mix.decontaminate["against"])
-    index = EvalIndex.load(folder / "evaluations")
-    matches, rows_per_source, rows_of = {}, {}, {}
-    for source in job.sources:
-        parts = [part.name for part in job.parts if part.source == source.number]
-        rows_of[source.number] = pool.rows_of(source.number)
-        living = pool.alive[rows_of[source.number]]
-        matches[str(source.number)] = _living_matches(folder, parts, pool, living)
-        rows_per_source[str(source.number)] = int(living.sum())
-    decision = decide(matches, evals, index.compared, rows_per_source)
-    gone = np.zeros(len(pool.alive), dtype=np.bool_)
-    for key, removed in decision.removed.items():
-        gone[rows_of[int(key)][removed]] = True
-    for key in decision.dropped_sources:
-        gone[rows_of[int(key)]] = True
-    pool.drop("decontaminate", gone, [source.number for source in job.sources], "overlaps an evaluation")
-    return decision
-
-
-def _living_matches(folder: Path, parts: list[str], pool: Pool, living: npt.NDArray[np.bool_]) -> pa.Table:
-    """Matches of one source's rows that are still in, `row` counting the rows of the source."""
-    tables, start = [], 0
-    for name in parts:
-        table = read_arrow(folder / "parts" / name / "matches.arrow")
-        with np.load(folder / "parts" / name / "keys.npz") as keys:
-            size = len(keys["order"])
-        rows = pc.add(table.column("row"), start)
-        tables.append(table.set_column(table.schema.get_field_index("row"), "row", rows))
-        start += size
-    joined = pa.concat_tables(tables)
-    return joined.filter(pa.array(living[joined.column("row").to_numpy()]))
 
 
 def _check_left(job: Job, pool: Pool) -> None:
@@ -288,7 +177,7 @@ def _final_order(
     return np.asarray(order, dtype=np.int64)
 
 
-def _shard_bounds(row_bytes: Numbers, shard_rows: int) -> npt.NDArray[np.int64]:
+def _shard_bounds(row_bytes: npt.NDArray[np.int64], shard_rows: int) -> npt.NDArray[np.int64]:
     """First row of each shard and the end: at most `shard_rows` rows, and SHARD_BYTES unless one row is larger."""
     ends = np.cumsum(row_bytes)
     bounds = [0]
@@ -300,7 +189,7 @@ def _shard_bounds(row_bytes: Numbers, shard_rows: int) -> npt.NDArray[np.int64]:
     return np.array(bounds, dtype=np.int64)
 
 
-def _summary(job: Job, pool: Pool, chosen: npt.NDArray[np.int64], decision: Decision | None) -> dict[str, Any]:
+def _summary(job: Job, pool: Pool, chosen: npt.NDArray[np.int64]) -> dict[str, Any]:
     counted = job.tokenizer_file is not None
     tokens = pool["tokens"][chosen] if counted else None
     return {
@@ -309,7 +198,6 @@ def _summary(job: Job, pool: Pool, chosen: npt.NDArray[np.int64], decision: Deci
         "characters": int(pool["characters"][chosen].sum()),
         "content_sha256": _content_hash(pool, chosen),
         "sources": list(_source_totals(job, pool, chosen)),
-        "contamination": None if decision is None else _named_table(job, decision),
         "statistics": mix_statistics(
             pool["label"][chosen], pool.labels, tokens, pool["characters"][chosen], pool["turns"][chosen]
         ),
@@ -329,10 +217,6 @@ def _source_totals(job: Job, pool: Pool, chosen: npt.NDArray[np.int64]) -> Itera
             "characters": int(pool["characters"][own].sum()),
             "labels": {pool.labels[label]: rows for label, rows in sorted(labels.items())},
         }
-
-
-def _named_table(job: Job, decision: Decision) -> list[dict[str, Any]]:
-    return [entry | {"source": job.sources[int(entry["source"])].title} for entry in decision.table]
 
 
 def _content_hash(pool: Pool, chosen: npt.NDArray[np.int64]) -> str:
