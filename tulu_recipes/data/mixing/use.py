@@ -101,7 +101,7 @@ def use_mix(path: str, stage: str, *, passes: RunPasses, describe: Describe) -> 
     """The rows of a mix file or of a built mix's folder.
 
     A mix file with a lock beside it gives the lock's rows: sources are taken at the lock's commits. It is built in
-    runs/mixes/NAME, unless it is there already.
+    its default folder, unless it is there already.
 
     Raises:
         DataError: as `check_mix`, as `read_built`, and when the rows are not those of the lock.
