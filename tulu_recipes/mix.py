@@ -172,8 +172,12 @@ def _show_only(options: argparse.Namespace) -> int:
     """A folder in place of a mix file: it is built already."""
     folder = Path(options.mix)
     if not options.show and not options.push_to_hub:
-        what = f"{folder} is a folder; there is nothing to build."
-        raise DataError(Problem("mix-nothing-to-do", str(folder), what, "add  --show N  or  --push_to_hub REPO_ID"))
+        what = f"{folder} is a folder, and what is built is a file."
+        raise DataError(
+            Problem(
+                "mix-nothing-to-do", str(folder), what, "name a MIX.yaml; or add  --show N  or  --push_to_hub REPO_ID"
+            )
+        )
     if options.show:
         _show(folder, options)
     return _push(folder, options) if options.push_to_hub else 0
