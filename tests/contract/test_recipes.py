@@ -6,21 +6,25 @@ from pathlib import Path
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from tulu_recipes.data.mix import load_mix
 
 from tulu_recipes.config.load import load_recipe
 from tulu_recipes.config.schema import keys_for
+from tulu_recipes.data.contamination.evals_file import load_evals
+from tulu_recipes.data.mixing.mix_file import load_mix
+from tulu_recipes.data.mixing.use import TARGET_OF_STAGE
 
 ROOT = Path(__file__).parents[2]
 
 # A new file is counted here by hand, so that one that no test would find is noticed.
 NUM_STAGE_RECIPES = 5
 NUM_MACHINES = 5
-NUM_MIXES = 1
+NUM_MIXES = 17
+NUM_EVALUATION_LISTS = 2
 
 MACHINES = sorted(ROOT.glob("recipes/machines/*.yaml"))
 RECIPES = sorted(set(ROOT.glob("recipes/**/*.y*ml")) - set(MACHINES))
-MIXES = sorted(ROOT.glob("data_mixes/**/*.y*ml"))
+EVALUATION_LISTS = sorted(ROOT.glob("data_mixes/**/evals.yaml"))
+MIXES = sorted(set(ROOT.glob("data_mixes/**/*.y*ml")) - set(EVALUATION_LISTS))
 TULU3 = [path for path in RECIPES if path.is_relative_to(ROOT / "recipes/tulu3")]
 
 # Rows that come out of a package when the recipe's command is run, and what stands in for them here.
@@ -83,7 +87,8 @@ def name(path: Path) -> str:
 
 
 def test_every_shipped_yaml_is_counted():
-    assert (len(RECIPES), len(MACHINES), len(MIXES)) == (NUM_STAGE_RECIPES, NUM_MACHINES, NUM_MIXES), (
+    counted = (NUM_STAGE_RECIPES, NUM_MACHINES, NUM_MIXES, NUM_EVALUATION_LISTS)
+    assert (len(RECIPES), len(MACHINES), len(MIXES), len(EVALUATION_LISTS)) == counted, (
         "a YAML was added or removed: count it here, by hand"
     )
 
@@ -106,8 +111,22 @@ def test_recipe_loads_as_its_stage(path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", MIXES, ids=name)
-def test_mix_loads(path):
-    assert load_mix(path)["sources"]
+def test_mix_loads(path, monkeypatch):
+    monkeypatch.chdir(ROOT)  # paths in mixes are relative to the repository
+    assert load_mix(name(path)).sources
+
+
+@pytest.mark.parametrize("path", EVALUATION_LISTS, ids=name)
+def test_evaluation_list_loads(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert load_evals(name(path)).evaluations
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name)
+def test_recipe_names_a_mix_of_its_stage(path, monkeypatch):
+    recipe = load(path, monkeypatch)
+    if recipe["dataset_mix"]:
+        assert load_mix(recipe["dataset_mix"]).target == TARGET_OF_STAGE[recipe.stage]
 
 
 @pytest.mark.parametrize("path", MACHINES, ids=name)
@@ -218,5 +237,5 @@ def test_published_machine_gives_the_published_division(size, processes, accumul
 
 
 def test_yaml_files_are_plain_yaml():
-    for path in [*RECIPES, *MACHINES, *MIXES]:
+    for path in [*RECIPES, *MACHINES, *MIXES, *EVALUATION_LISTS]:
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict), name(path)

@@ -1,12 +1,16 @@
 """What `python -m tulu_recipes.demo` does with run folders and figures; the whole demo is an e2e test."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tulu_recipes.demo import __main__ as demo
 from tulu_recipes.errors import TrainingError
+
+ROOT = Path(__file__).parents[2]
 
 
 def make_run(folder: Path, status: str = "finished", before: float = 0.0, after: float = 0.8) -> Path:
@@ -60,6 +64,39 @@ def test_a_stage_that_fails_ends_the_demo_with_its_command_and_exit_code(tmp_pat
     assert caught.value.slugs == ["demo-stage-failed"]
     assert "json.tool" in str(caught.value)
     assert "exit code 1" in str(caught.value)
+
+
+def test_the_tiny_demo_trains_on_the_mix_that_it_builds_first() -> None:
+    mixing, stage = demo.TINY
+    assert isinstance(mixing, demo.Mixing)
+    assert mixing.command[1:] == ["-m", "tulu_recipes.mix", "data_mixes/tiny/sft.yaml"]
+    assert yaml.safe_load((ROOT / stage.file).read_text(encoding="utf-8"))["dataset_mix"] == str(mixing.file)
+
+
+def test_a_mix_is_told_with_its_rows_card_and_histogram(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ROOT / "data_mixes" / "tiny", tmp_path / "data_mixes" / "tiny")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    told = demo.run_mixing(demo.Mixing(Path("data_mixes/tiny/rlvr.yaml")))
+    folder = "    runs/mixes/tiny-rlvr/"
+    assert told.splitlines() == [
+        "data_mixes/tiny/rlvr.yaml: 240 rows from 1 source",
+        *(folder + name for name in ("README.md", "length_histogram.png", "contamination.json", "mix.lock.json")),
+    ]
+    printed = capfd.readouterr()
+    assert printed.out.startswith("$ python -m tulu_recipes.mix data_mixes/tiny/rlvr.yaml\n")
+    assert "card: runs/mixes/tiny-rlvr/README.md" in printed.err
+    assert "240" in printed.err.partition("Sources")[2].partition("Built:")[0]  # the table
+
+
+def test_a_mix_that_is_refused_ends_the_demo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sft.yaml").write_text("sources: []\n")
+    with pytest.raises(TrainingError) as caught:
+        demo.run_mixing(demo.Mixing(tmp_path / "sft.yaml"))
+    assert caught.value.slugs == ["demo-stage-failed"]
+    assert "mix-empty" in capfd.readouterr().err
 
 
 def test_outside_a_checkout_the_demo_says_where_to_run_it(

@@ -1,8 +1,10 @@
 """The commands of the README, run as they stand."""
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +30,7 @@ def commands() -> list[str]:
 
 
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run in a folder of its own that shows the repository's recipes, so that no run is left behind."""
+    """Run in a folder of its own that holds the repository's recipes, so that no run is left behind."""
     words = shlex.split(command)
     scripts = Path(sys.executable).parent
     if words[0] == "python":
@@ -42,9 +44,20 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("recipes", "data_mixes"):
-        (folder / name).symlink_to(ROOT / name)
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    shutil.copytree(ROOT / "data_mixes", folder / "data_mixes")  # a build may write a lock beside its mix
     return folder
+
+
+def committed(folder: Path) -> dict[str, str]:
+    """Files of the mixes by name with their content; a lock's files and tools may be of newer libraries."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.name.endswith(".lock.json"):
+            found[str(path.relative_to(folder))] = json.loads(path.read_text("utf-8"))["result"]["content_sha256"]
+        elif path.is_file():
+            found[str(path.relative_to(folder))] = path.read_text("utf-8")
+    return found
 
 
 def test_every_command_of_the_readme_runs_here_or_is_accounted_for(checkout: Path) -> None:
@@ -55,8 +68,11 @@ def test_every_command_of_the_readme_runs_here_or_is_accounted_for(checkout: Pat
         done = run(command, checkout)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         ran.append(command)
-    assert len(ran) == 4
+    assert len(ran) == 8
     assert (checkout / "runs/readme/report.md").is_file()
+    first, again = (path.read_bytes() for path in sorted(checkout.glob("runs/readme-mix*/data/*.parquet")))
+    assert first == again
+    assert committed(checkout / "data_mixes") == committed(ROOT / "data_mixes"), "git status would not be clean"
 
 
 def test_plan_prices_the_gpu_command(checkout: Path) -> None:

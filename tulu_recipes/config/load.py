@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
@@ -18,6 +17,7 @@ from tulu_recipes.config.entry import speaks
 from tulu_recipes.config.help import render_help, render_usage
 from tulu_recipes.config.recipe import COMMAND_LINE, Recipe
 from tulu_recipes.config.schema import Key, keys_for
+from tulu_recipes.config.surroundings import name_of_file
 from tulu_recipes.config.trl_keys import RENAMED
 from tulu_recipes.config.values import nearest, read_value, show, show_node
 from tulu_recipes.config.yaml_lines import compose_scalar, read_flat_yaml, where_line
@@ -257,12 +257,7 @@ def _world_size(draft: _Draft, environ: Mapping[str, str]) -> int | None:
 
 def _default_output_dir(path: str) -> str:
     """recipes/tulu3/8b/sft.yaml -> runs/tulu3-8b-sft; elsewhere folder and name: exp/a.yaml -> runs/exp-a."""
-    parts = list(Path(path).with_suffix("").parts)
-    if "recipes" in parts[:-1]:
-        parts = parts[len(parts) - parts[::-1].index("recipes") :]
-    else:
-        parts = [part for part in parts[-2:] if part not in ("/", ".", "..")]
-    return "runs/" + "-".join(parts)
+    return f"runs/{name_of_file(path, 'recipes')}"
 
 
 def _refusal(path: str, problems: list[Problem]) -> RecipeError:

@@ -70,3 +70,16 @@ def is_local(name: str) -> bool:
 
 def local_path(name: str) -> Path:
     return Path(name).expanduser()
+
+
+def name_of_file(path: str, below: str) -> str:
+    """A name for what is made from a YAML file: its path below the folder `below`, elsewhere its folder and its stem.
+
+    recipes/tulu3/8b/sft.yaml below recipes -> tulu3-8b-sft; experiments/lr/high.yaml -> lr-high.
+    """
+    parts = list(Path(path).with_suffix("").parts)
+    if below in parts[:-1]:
+        parts = parts[len(parts) - parts[::-1].index(below) :]
+    else:
+        parts = [part for part in parts[-2:] if part not in ("/", ".", "..")]
+    return "-".join(parts)

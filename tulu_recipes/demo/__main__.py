@@ -1,6 +1,6 @@
 """The whole pipeline on this machine, as far as it exists: run it, then say whether it learned.
 
-    python -m tulu_recipes.demo              bundled rows, a model of under a million parameters, about 1 minute
+    python -m tulu_recipes.demo              bundled rows, a model of under a million parameters, under 2 minutes
     python -m tulu_recipes.demo --smollm2    SmolLM2-135M and real conversations, up to 15 minutes
 
 Every stage is the public command a user would type. An interrupted demo goes on where it stopped; a finished one
@@ -19,40 +19,63 @@ from typing import Any
 
 import yaml
 
+from tulu_recipes.data.mixing.lock import LOCK, read_lock
+from tulu_recipes.data.mixing.mix_file import load_mix
+from tulu_recipes.data.mixing.use import default_folder
 from tulu_recipes.errors import Problem, TrainingError, TuluError
 
 FINISHED = "finished"
 REPORT_FILES = ("report.md", "loss.png", "samples.md", "recipe.resolved.yaml")
+MIX_FILES = ("README.md", "length_histogram.png", "contamination.json", LOCK)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """The command that builds the mix a later stage trains on; it finds one that is built already."""
+
+    file: Path
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "tulu_recipes.mix", str(self.file)]
+
+    @property
+    def folder(self) -> Path:
+        return default_folder(load_mix(self.file))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One public command, and what it must reach to count as learned.
+    """One public command that trains, and what it must reach to count as learned.
 
+    file: its recipe.
     min_exact_match: 0-1, share of held-out rows answered exactly after training.
     min_loss_drop: nats per supervised token, held-out loss before training less that after.
     threads: OMP_NUM_THREADS where it is not set; None leaves it to torch.
     """
 
     module: str
-    recipe: Path
+    file: Path
     min_exact_match: float | None = None
     min_loss_drop: float | None = None
     threads: int | None = None
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, "-m", self.module, str(self.recipe)]
+        return [sys.executable, "-m", self.module, str(self.file)]
 
     @property
-    def run_folder(self) -> Path:
-        return Path(yaml.safe_load(self.recipe.read_text(encoding="utf-8"))["output_dir"])
+    def folder(self) -> Path:
+        return Path(yaml.safe_load(self.file.read_text(encoding="utf-8"))["output_dir"])
 
 
 # Later stages join these lists in pipeline order.
 # A model this small gains little from a second thread, and waits for it where the machine has other work.
-TINY = [Stage("tulu_recipes.sft", Path("recipes/tiny/sft.yaml"), min_exact_match=0.5, threads=1)]
-SMOLLM2 = [Stage("tulu_recipes.sft", Path("recipes/smollm2/sft.yaml"), min_loss_drop=0.5)]
+TINY: list[Mixing | Stage] = [
+    Mixing(Path("data_mixes/tiny/sft.yaml")),
+    Stage("tulu_recipes.sft", Path("recipes/tiny/sft.yaml"), min_exact_match=0.5, threads=1),
+]
+SMOLLM2: list[Mixing | Stage] = [Stage("tulu_recipes.sft", Path("recipes/smollm2/sft.yaml"), min_loss_drop=0.5)]
 PREPARE_SMOLLM2 = [sys.executable, "-m", "tulu_recipes.demo.smollm2", "runs/smollm2-base", "runs/smollm2-data"]
 
 
@@ -95,20 +118,37 @@ def check_learned(stage: Stage, folder: Path) -> str:
     return sentence
 
 
+def run_mixing(mixing: Mixing) -> str:
+    """Build a mix and return what to tell the user about it.
+
+    Raises:
+        TrainingError: slug demo-stage-failed.
+    """
+    _run(mixing.command)
+    lock = read_lock(mixing.folder / LOCK)
+    sources = len(lock["sources"])
+    rows = f"{lock['result']['rows']:,} rows from {sources} source{'s' if sources > 1 else ''}"
+    return _told(mixing.file, rows, mixing.folder, MIX_FILES)
+
+
 def run_stage(stage: Stage, fresh: bool) -> str:
-    """Run one stage to its end and return what to tell the user about it.
+    """Run one training stage to its end and return what to tell the user about it.
 
     Raises:
         TrainingError: slug demo-stage-failed, or demo-did-not-learn.
     """
-    folder = stage.run_folder
+    folder = stage.folder
     aside = set_aside(folder, fresh)
     if aside is not None:
         _say(f"The earlier run is kept as {aside}")
     _run(stage.command, stage.threads)
-    sentence = check_learned(stage, folder)
-    files = [f"    {folder / name}" for name in REPORT_FILES if (folder / name).exists()]
-    return "\n".join([f"{stage.recipe}: {sentence}", *files])
+    return _told(stage.file, check_learned(stage, folder), folder, REPORT_FILES)
+
+
+def _told(file: Path, sentence: str, folder: Path, names: tuple[str, ...]) -> str:
+    """What came of a file, and where to look at it."""
+    there = [f"    {folder / name}" for name in names if (folder / name).exists()]
+    return "\n".join([f"{file}: {sentence}", *there])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -121,7 +161,9 @@ def main(argv: list[str] | None = None) -> int:
         _check_in_checkout(stages)
         if arguments.smollm2:
             _run(PREPARE_SMOLLM2)
-        reports = [run_stage(stage, arguments.fresh) for stage in stages]
+        reports = [
+            run_mixing(stage) if isinstance(stage, Mixing) else run_stage(stage, arguments.fresh) for stage in stages
+        ]
     except TuluError as error:
         print(error, file=sys.stderr)
         return 1
@@ -132,13 +174,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _check_in_checkout(stages: list[Stage]) -> None:
+def _check_in_checkout(stages: list[Mixing | Stage]) -> None:
     for stage in stages:
-        if not stage.recipe.exists():
+        if not stage.file.exists():
             raise TrainingError(
                 Problem(
                     "demo-not-in-checkout",
-                    str(stage.recipe),
+                    str(stage.file),
                     "No such file from this folder; the demo reads the recipes and rows of a checkout.",
                     "run the demo from the root of the repository",
                 )

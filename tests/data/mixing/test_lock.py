@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tests.data.mixing.mixes import (
 from tests.tiny import write_rows
 from tulu_recipes.data.mixing.build import LocalPasses
 from tulu_recipes.data.mixing.lock import LOCK, check_files, keep_beside, lock_beside, read_lock
-from tulu_recipes.data.mixing.mix_file import load_mix
+from tulu_recipes.data.mixing.mix_file import Mix, load_mix
 from tulu_recipes.data.mixing.use import default_folder, is_built, read_built, use_mix
 from tulu_recipes.errors import DataError
 from tulu_recipes.run import read_json, write_json
@@ -214,6 +215,23 @@ def test_a_stage_builds_the_mix_it_names_once(here: Path) -> None:
     assert again[:] == rows[:]
     assert shard.stat().st_mtime_ns == before
     assert len(used(str(default_folder(load_mix(path))))[0]) == 6  # the folder does as well
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"),
+    [
+        ("data_mixes/tulu3-sft.yaml", "tulu3-sft"),
+        ("data_mixes/tiny/sft.yaml", "tiny-sft"),
+        ("/home/me/repo/data_mixes/tiny/sft.yaml", "tiny-sft"),
+        ("experiments/lr/sft.yaml", "lr-sft"),
+        ("./mine.yaml", "mine"),
+        ("../mine.yaml", "mine"),
+    ],
+)
+def test_mixes_with_the_same_file_name_are_built_in_folders_of_their_own(path: str, folder: str) -> None:
+    mix = Mix(path, sources=())
+    assert default_folder(mix) == Path("runs/mixes") / folder
+    assert default_folder(replace(mix, limit=5)) == Path("runs/mixes") / f"{folder}-limit-5"
 
 
 def test_a_stage_refuses_a_mix_that_was_edited_since_it_was_locked(here: Path) -> None:

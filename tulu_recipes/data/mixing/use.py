@@ -4,6 +4,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from tulu_recipes.config.surroundings import name_of_file
 from tulu_recipes.data.mixing.build import Describe, RunPasses, build_mix
 from tulu_recipes.data.mixing.lock import (
     LOCK,
@@ -23,8 +24,12 @@ TARGET_OF_STAGE = {"sft": "sft", "reward": "preference", "dpo": "preference", "r
 
 
 def default_folder(mix: Mix) -> Path:
-    """Where a mix is built when nobody names a folder: runs/mixes/NAME."""
-    return MIXES / (mix.name if mix.limit is None else f"{mix.name}-limit-{mix.limit}")
+    """Where a mix is built when nobody names a folder, by its path, since many are called sft.yaml.
+
+    data_mixes/tiny/sft.yaml -> runs/mixes/tiny-sft; elsewhere folder and name: exp/a.yaml -> runs/mixes/exp-a.
+    """
+    name = name_of_file(mix.path, "data_mixes")
+    return MIXES / (name if mix.limit is None else f"{name}-limit-{mix.limit}")
 
 
 def read_built(folder: Path) -> tuple[Dataset, Lock]:
@@ -96,7 +101,7 @@ def use_mix(path: str, stage: str, *, passes: RunPasses, describe: Describe) -> 
     """The rows of a mix file or of a built mix's folder.
 
     A mix file with a lock beside it gives the lock's rows: sources are taken at the lock's commits. It is built in
-    runs/mixes/NAME, unless it is there already.
+    its default folder, unless it is there already.
 
     Raises:
         DataError: as `check_mix`, as `read_built`, and when the rows are not those of the lock.

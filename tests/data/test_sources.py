@@ -1,13 +1,11 @@
-"""Rows by name and the minimal mix: what is read, and the one message for what cannot be."""
+"""Rows by name: what is read, and the one message for what cannot be."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from datasets import Dataset, DatasetDict
-from tulu_recipes.data.mix import build_mix, load_mix
 
 from tests.tiny import conversation, write_rows
 from tulu_recipes.data.rows import row_fault
@@ -89,58 +87,6 @@ def test_a_shard_cut_on_disk_is_refused(tmp_path: Path) -> None:
     whole = (tmp_path / "b.parquet").read_bytes()
     (tmp_path / "b.parquet").write_bytes(whole[: len(whole) // 2])
     assert "file-unreadable" in refusal(tmp_path / "b.parquet")
-
-
-def write_mix(folder: Path, **mix: Any) -> Path:
-    path = folder / "mix.yaml"
-    path.write_text(yaml.safe_dump(mix))
-    return path
-
-
-def test_a_mix_takes_whole_sources_in_order_and_amounts_by_seed(tmp_path: Path) -> None:
-    a = write_rows(tmp_path / "a.jsonl", ROWS)
-    b = write_rows(tmp_path / "b.jsonl", [{"messages": row["messages"]} for row in ROWS])
-    mix = write_mix(
-        tmp_path, seed=7, sources=[{"name": str(a)}, {"name": str(b), "rows": 4}, {"name": str(a), "repeat": 1.5}]
-    )
-    rows = build_mix(mix)
-    assert len(rows) == 10 + 4 + 15
-    assert rows["messages"][:10] == [row["messages"] for row in ROWS]
-    assert set(rows["source"][10:14]) == {str(b)}
-    assert set(rows["source"][:10]) == {"source-0", "source-1"}
-    assert build_mix(mix).to_dict() == rows.to_dict()
-    other = write_mix(tmp_path, seed=8, sources=[{"name": str(b), "rows": 4}])
-    assert build_mix(other)["messages"][:] != rows["messages"][10:14]
-
-
-def test_fractions_round_to_rows(tmp_path: Path) -> None:
-    a = write_rows(tmp_path / "a.jsonl", ROWS)
-    assert len(build_mix(write_mix(tmp_path, sources=[{"name": str(a), "fraction_of_source": 0.25}]))) == 2
-
-
-@pytest.mark.parametrize(
-    ("mix", "slug", "said"),
-    [
-        ({"sources": [{"name": "a", "weight": 2}]}, "mix-key-unknown", "five meanings"),
-        ({"sources": [{"name": "a", "rows": 2, "repeat": 2}]}, "mix-amount", "exactly one amount"),
-        ({"sources": [{"name": "a", "fraction_of_source": 1.5}]}, "mix-amount", "up to 1"),
-        ({"sources": [{"name": "a", "rows": 0}]}, "mix-amount", "above 0"),
-        ({"sources": [{}]}, "mix-source", "needs a name"),
-        ({"sources": []}, "mix-unreadable", "no list of `sources`"),
-        ({"target": "rlvr", "sources": [{"name": "a"}]}, "mix-target", "not an SFT mix"),
-        ({"sauces": 1, "sources": [{"name": "a"}]}, "mix-key-unknown", "`sauces`"),
-    ],
-)
-def test_a_mix_that_can_be_read_two_ways_is_refused(tmp_path: Path, mix: dict[str, Any], slug: str, said: str) -> None:
-    with pytest.raises(DataError, match=slug) as refused:
-        load_mix(write_mix(tmp_path, **mix))
-    assert said in str(refused.value)
-
-
-def test_more_rows_than_there_are_is_refused(tmp_path: Path) -> None:
-    a = write_rows(tmp_path / "a.jsonl", ROWS)
-    with pytest.raises(DataError, match="more than the 10 rows"):
-        build_mix(write_mix(tmp_path, sources=[{"name": str(a), "rows": 11}]))
 
 
 def test_a_configuration_that_does_not_exist_is_named(tmp_path: Path) -> None:
