@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
+    if options.executor and options.workers:
+        what = "--workers is for a build on this machine; where --executor is given, its file says how many tasks run."
+        mend = f"leave --workers out, and write  workers: {options.workers}  into {options.executor}."
+        raise DataError(Problem("mix-executor", "command line", what, mend))
     from tulu_recipes.data.mixing.mix_file import load_mix
 
     if Path(options.mix).is_dir():
@@ -57,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--workers", type=_positive, metavar="N", help="processes; the rows do not depend on it [all]")
     parser.add_argument("--limit", type=_positive, metavar="N", help="a trial: at most N rows of each source")
-    parser.add_argument("--executor", metavar="YAML", help="run on Slurm or Ray through datatrove: docs/mix.md")
+    parser.add_argument("--executor", metavar="YAML", help="run on Slurm or Ray: docs/mix_cluster.md")
     parser.add_argument("--push_to_hub", metavar="REPO_ID", help="push the finished folder as a dataset")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to [main]")
     parser.add_argument("--private", action="store_true", help="make the Hub dataset private")
@@ -92,25 +96,40 @@ def _build(mix: "Mix", options: argparse.Namespace) -> int:
     if not console.is_terminal:
         disable_progress_bars()
     output_dir = options.output_dir or default_folder(mix)
+    workers = options.workers or default_workers()
     locked = _lock_to_hold(mix, output_dir, options.locked)
+    passes = read_executor(options.executor) if options.executor else LocalPasses(workers, console)
     if options.push_to_hub:
         hub.prove_write(
             options.push_to_hub, private=options.private or None, repo_type="dataset", revision=options.revision
         )
-    workers = options.workers or default_workers()
-    passes = read_executor(options.executor) if options.executor else LocalPasses(workers, console)
-    built = build_mix(mix, output_dir, passes=passes, describe=describe_mix, locked=locked)
+    keep = locked is None and mix.limit is None
+    built = build_mix(mix, output_dir, passes=passes, describe=describe_mix, locked=locked, keep=keep)
     if built.lock is None:
-        sys.stderr.write(f"Submitted. The mix will be in {output_dir}; the last job writes its lock.\n")
-        return 0
+        return _say_submitted(output_dir, options)
     _say_what_came_out(mix, built, output_dir, console)
-    if locked is None and mix.limit is None:
+    if keep:
         kept = keep_beside(mix, built.lock)
         if kept:
             sys.stderr.write(f"Lock: {kept}\n")
     if options.show:
         _show(output_dir, options)
     return _push(output_dir, options) if options.push_to_hub else 0
+
+
+def _say_submitted(output_dir: Path, options: argparse.Namespace) -> int:
+    """What the submitting command leaves to the jobs, and what they leave to the user."""
+    from tulu_recipes.data.mixing.cluster import LOGS
+
+    sys.stderr.write(
+        f"Submitted. The last job puts the mix and its lock into {output_dir}. "
+        f"Watch it with  squeue --me  and the logs in {output_dir / LOGS}\n"
+    )
+    later = [f"--show {options.show}"] if options.show else []
+    later += [f"--push_to_hub {options.push_to_hub}"] if options.push_to_hub else []
+    if later:
+        sys.stderr.write(f"Then:  python -m tulu_recipes.mix {output_dir} {' '.join(later)}\n")
+    return 0
 
 
 def _lock_to_hold(mix: "Mix", output_dir: Path, asked: str | None) -> Path | None:
@@ -161,7 +180,7 @@ def _push(folder: Path, options: argparse.Namespace) -> int:
         private=options.private or None,
         commit_message=f"{lock['name']}: {lock['result']['rows']:,} rows",
         # contamination.json quotes evaluation items, which should not be found in yet another place
-        ignore_patterns=["_build.lock", ".build/*", "contamination.json"],
+        ignore_patterns=["_build.lock", ".build/*", ".logs/*", "contamination.json"],
         resume_command=f"python -m tulu_recipes.mix {folder} --push_to_hub {options.push_to_hub}",
     )
     sys.stderr.write(f"Pushed: {url}\n")
@@ -172,8 +191,12 @@ def _show_only(options: argparse.Namespace) -> int:
     """A folder in place of a mix file: it is built already."""
     folder = Path(options.mix)
     if not options.show and not options.push_to_hub:
-        what = f"{folder} is a folder; there is nothing to build."
-        raise DataError(Problem("mix-nothing-to-do", str(folder), what, "add  --show N  or  --push_to_hub REPO_ID"))
+        what = f"{folder} is a folder, and what is built is a file."
+        raise DataError(
+            Problem(
+                "mix-nothing-to-do", str(folder), what, "name a MIX.yaml; or add  --show N  or  --push_to_hub REPO_ID"
+            )
+        )
     if options.show:
         _show(folder, options)
     return _push(folder, options) if options.push_to_hub else 0

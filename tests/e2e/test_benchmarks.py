@@ -32,3 +32,16 @@ def test_gpu_sft_says_that_it_needs_a_gpu() -> None:
     done = run("gpu_sft")
     assert done.returncode == 2
     assert "needs a CUDA device" in done.stderr
+
+
+def test_decontaminate_prints_a_ratio_for_each_peer() -> None:
+    done = run("decontaminate", "--rows", "2000", "--items", "200", "--datatrove_rows", "200")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"ours[^\n]*/ ?dict", done.stdout)
+    assert re.search(r"ours[^\n]*/ ?datatrove", done.stdout)
+
+
+def test_mix_prints_time_and_memory_beside_plain_datasets() -> None:
+    done = run("mix", "--rows", "2000")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"ours / datasets: time \d+\.\d\d, peak RSS \d+\.\d\d", done.stdout)

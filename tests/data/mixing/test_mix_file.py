@@ -104,7 +104,8 @@ filters:
 @pytest.mark.parametrize(
     ("text", "slug", "said"),
     [
-        ("target: sft\n", "mix-empty", "no sources"),
+        ("target: sft\n", "mix-empty", "no `sources`"),
+        ("model_name_or_path: a\nlearning_rate: 1\n", "mix-empty", "it is no mix"),
         ("sources: [\n", "yaml-syntax", ""),
         ("- a\n", "recipe-not-a-mapping", "a list"),
         ("sources: org/data\n", "mix-source", "not a list"),

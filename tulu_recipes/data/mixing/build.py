@@ -21,6 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from tulu_recipes.data.mixing.cluster import LOGS, refuse_queued
 from tulu_recipes.data.mixing.convert import convert_part
 from tulu_recipes.data.mixing.evaluations import MixEvaluations, load_evaluations
 from tulu_recipes.data.mixing.job import BUILD, Job, atomic_folder, load_job, save_job
@@ -33,6 +34,7 @@ from tulu_recipes.data.mixing.lock import (
     check_mix_is_locked,
     check_result,
     check_sources_are_locked,
+    keep_beside,
     make_lock,
     read_lock,
     tool_versions,
@@ -103,6 +105,7 @@ def build_mix(
     describe: Describe,
     locked: Path | None = None,
     byte_for_byte: bool = True,
+    keep: bool = False,
     wait: bool = False,
 ) -> Built:
     """Build a mix into a folder, or find it built there already.
@@ -112,6 +115,7 @@ def build_mix(
         describe: adds the card and whatever else explains the rows to the finished folder.
         locked: a lock whose sources are taken and whose rows must come out again.
         byte_for_byte: with `locked`, the parquet files must be the same too.
+        keep: write the lock beside the mix file too.
         wait: for another process that builds in this folder, in place of refusing.
     Raises:
         DataError: a source cannot be read, rows do not suffice, or the lock does not hold; what was there before in
@@ -122,6 +126,7 @@ def build_mix(
         check_mix_is_locked(mix, lock, locked)
     _refuse_foreign(output_dir)
     with naming_full_disk(output_dir), _alone_in(output_dir, wait):
+        refuse_queued(output_dir)
         job, fingerprint, evaluations = _resolve(mix, lock)
         if lock is not None and locked is not None:
             check_sources_are_locked(job, fingerprint, lock, locked, byte_for_byte=byte_for_byte)
@@ -133,7 +138,9 @@ def build_mix(
         if evaluations is not None and not (build / "evaluations").is_dir():
             with atomic_folder(build / "evaluations") as writing:
                 evaluations.save(writing)
-        finish = partial(finish_build, output_dir.resolve(), describe, locked=locked, byte_for_byte=byte_for_byte)
+        finish = partial(
+            finish_build, output_dir.resolve(), describe, locked=locked, byte_for_byte=byte_for_byte, keep=keep
+        )
         return Built(finish(), new=True) if passes(build, finish) else Built(None, new=True)
 
 
@@ -158,7 +165,12 @@ def _resolve(mix: Mix, lock: Lock | None) -> tuple[Job, dict[str, Any], MixEvalu
 
 
 def finish_build(
-    output_dir: Path, describe: Describe, *, locked: Path | None = None, byte_for_byte: bool = True
+    output_dir: Path,
+    describe: Describe,
+    *,
+    locked: Path | None = None,
+    byte_for_byte: bool = True,
+    keep: bool = False,
 ) -> Lock:
     """Write lock and card of a job whose passes are done, and put everything in place."""
     build = output_dir / BUILD
@@ -177,6 +189,8 @@ def finish_build(
         describe(writing, lock)
         write_json(writing / LOCK, lock)
     _publish(build / "finished", output_dir)
+    if keep:
+        keep_beside(job.mix, lock)
     return lock
 
 
@@ -235,7 +249,7 @@ def _refuse_foreign(output_dir: Path) -> None:
         what = "The output folder is a file."
         raise DataError(Problem("mix-folder-foreign", str(output_dir), what, "name another  --output_dir."))
     there = {entry.name for entry in output_dir.iterdir()} if output_dir.is_dir() else set()
-    if not there or there & {LOCK, BUILD} or there <= {"_build.lock"}:
+    if not there or there & {LOCK, BUILD} or there <= {"_build.lock", LOGS}:
         return
     shown = ", ".join(sorted(there)[:5])
     what = f"The folder holds files that are no mix ({shown}); a build would replace some of them."

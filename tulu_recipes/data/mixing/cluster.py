@@ -1,133 +1,182 @@
 """The passes of a build under datatrove's executors: the same tasks, on Slurm, on Ray, or in datatrove's local pool.
 
-The executor file names one of them and its arguments, which go to datatrove as they are:
+On Slurm every pass is a job array that waits for the one before, and the last job puts the mix in place; the command
+that submitted them has ended long before. Ray and the local pool are waited for. Logs lie in <output_dir>/.logs: the
+last job removes .build while its own log is open.
 
-    executor: slurm        # slurm | ray | local
-    tasks: 64              # how many jobs share the parts of one pass
-    time: "2:00:00"
-    partition: cpu
-
-The folders of mix, sources and Hugging Face cache must be on storage that every node sees.
+The folders of mix, sources and Hugging Face cache must be on storage that every node sees: docs/mix_cluster.md.
 """
 
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tulu_recipes.data.mixing.convert import convert_part
+from tulu_recipes.data.mixing.executor_file import PASSES, ExecutorFile, executor_class, read_executor_file
 from tulu_recipes.data.mixing.job import load_job
 from tulu_recipes.data.mixing.select import select_rows
-from tulu_recipes.data.mixing.write import shard_count, write_shard
+from tulu_recipes.data.mixing.workers import IMPORTED_ONCE
+from tulu_recipes.data.mixing.write import shard_count, shard_name, write_shard
 from tulu_recipes.errors import DataError, Problem
+from tulu_recipes.run import read_json, write_json
 
-EXECUTORS = ("slurm", "ray", "local")
-
-
-def convert_share(data: Any, rank: int, world_size: int, *, build: Path) -> None:
-    """The parts of one datatrove task."""
-    for part in load_job(build).parts[rank::world_size]:
-        convert_part(build, part)
+LOGS = ".logs"
+JOBS = "jobs.json"
 
 
-def select_share(data: Any, rank: int, world_size: int, *, build: Path) -> None:
-    select_rows(build)
+@dataclass(frozen=True)
+class Share:
+    """One task's share of a pass, called by datatrove wherever the task runs.
+
+    folder: where the command was given. Relative paths and modules of filters are looked up from there.
+    finish: puts the mix in place; of the finish pass alone.
+    """
+
+    name: str
+    build: Path
+    folder: Path
+    finish: Callable[[], object] | None = None
+
+    def __call__(self, data: Any, rank: int, world_size: int) -> None:
+        if str(self.folder) not in sys.path:
+            sys.path.insert(0, str(self.folder))
+        with chdir(self.folder):
+            if self.name == "convert":
+                for part in load_job(self.build).parts[rank::world_size]:
+                    convert_part(self.build, part)
+            elif self.name == "select":
+                check_done(self.build, "convert")
+                select_rows(self.build)
+            elif self.name == "write":
+                for number in range(shard_count(self.build))[rank::world_size]:
+                    write_shard(self.build, number)
+            elif self.finish is not None:
+                check_done(self.build, "write")
+                self.finish()
+                (self.build.parent / LOGS / JOBS).unlink(missing_ok=True)
+
+    def __repr__(self) -> str:
+        return f"{self.name} of {self.build}"
 
 
-def write_share(data: Any, rank: int, world_size: int, *, build: Path) -> None:
-    for number in range(shard_count(build))[rank::world_size]:
-        write_shard(build, number)
+def check_done(build: Path, name: str) -> None:
+    """Refuse to go on when tasks of the pass before have failed.
 
-
-def finish_share(data: Any, rank: int, world_size: int, *, finish: Callable[[], object]) -> None:
-    finish()
+    Raises:
+        DataError: mix-tasks-failed, with the folder of their logs.
+    """
+    if name == "convert":
+        wanted = [build / "parts" / part.name for part in load_job(build).parts]
+    else:
+        count = shard_count(build)
+        wanted = [build / "shards" / shard_name(number, count) for number in range(count)]
+    missing = [path.name for path in wanted if not path.exists()]
+    if missing:
+        logs = build.parent / LOGS / name
+        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        what = f"{len(missing)} of {len(wanted)} pieces of the {name} pass were not made ({shown}): a task failed."
+        mend = f"see why in {logs}, then run the same command again: finished pieces are kept."
+        raise DataError(Problem("mix-tasks-failed", str(build.parent), what, mend))
 
 
 @dataclass(frozen=True)
 class ClusterPasses:
-    """executor: of EXECUTORS. arguments: of datatrove's executor class, `tasks` among them."""
+    """The passes as an executor file says."""
 
-    executor: str
-    arguments: dict[str, Any]
+    file: ExecutorFile
 
     def __call__(self, build: Path, finish: Callable[[], object]) -> bool:
-        """Run or submit the passes; False when they were only submitted, with `finish` as the last job."""
-        build = build.resolve()
-        tasks = int(self.arguments.get("tasks", 1))
-        steps: list[tuple[str, Any, int]] = [
-            ("convert", partial(convert_share, build=build), tasks),
-            ("select", partial(select_share, build=build), 1),
-            ("write", partial(write_share, build=build), tasks),
-        ]
-        waits = self.executor != "slurm"
-        if not waits:
-            steps.append(("finish", partial(finish_share, finish=finish), 1))
-        previous = None
-        for name, work, count in steps:
-            more = {"job_name": f"mix-{name}"} if self.executor == "slurm" else {}
-            previous = _executor_class(self.executor)(
-                **(self.arguments | {"tasks": count} | more),
-                pipeline=[work],
-                logging_dir=str(build / "logs" / name),
-                depends=previous,
-            )
-        assert previous is not None
-        previous.run()  # launches what it depends on first
-        return waits
+        """Run or submit the passes; False when they were only submitted, with `finish` in the last job."""
+        # without these a failed task logs the value of every variable on its way
+        os.environ.setdefault("LOGURU_DIAGNOSE", "NO")
+        os.environ.setdefault("LOGURU_BACKTRACE", "NO")
+        if self.file.executor == "slurm":
+            self._submit(build.resolve(), finish)
+            return False
+        self._run(build.resolve())
+        return True
+
+    def _run(self, build: Path) -> None:
+        """Pass after pass, selection in this process: it is one task, and its refusals are said here."""
+        if self.file.executor == "local":
+            import multiprocess  # datatrove's; its workers need what takes seconds to import
+
+            multiprocess.get_context("forkserver").set_forkserver_preload([IMPORTED_ONCE])
+        for name in ("convert", "write"):
+            arguments = self.file.arguments_of(name) | {"skip_completed": False}
+            work = Share(name, build, Path.cwd())
+            executor_class(self.file.executor)(
+                **arguments, pipeline=[work], logging_dir=str(build.parent / LOGS / name)
+            ).run()
+            check_done(build, name)  # Ray only logs that a task failed
+            if name == "convert":
+                select_rows(build)
+        shutil.rmtree(build.parent / LOGS)
+
+    def _submit(self, build: Path, finish: Callable[[], object]) -> None:
+        from tulu_recipes.data.mixing.slurm import submit
+
+        job = load_job(build)
+        submitted: list[str] = []
+        for name in PASSES:
+            arguments = _slurm_defaults(self.file.arguments_of(name)) | {"job_name": f"{job.mix.name}-{name}"}
+            most = {"convert": len(job.parts), "select": 1, "finish": 1}.get(name)
+            if most is not None:
+                arguments["tasks"] = min(arguments["tasks"], most)
+            work = Share(name, build, Path.cwd(), finish if name == "finish" else None)
+            submitted.append(submit(self.file.path, arguments, work, build.parent / LOGS / name, submitted))
+            write_json(build.parent / LOGS / JOBS, submitted)
+        sys.stderr.write(f"Slurm jobs: {', '.join(map(' '.join, zip(PASSES, submitted, strict=True)))}\n")
 
 
-def _executor_class(name: str) -> Any:
-    from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
+def _slurm_defaults(arguments: dict[str, Any]) -> dict[str, Any]:
+    """With this Python's programs and modules found first, and jobs ended that wait for one that failed."""
+    sbatch = {"kill-on-invalid-dep": "yes"} | (arguments.get("sbatch_args") or {})
+    if not any(arguments.get(key) for key in ("env_command", "condaenv", "venv_path")):
+        programs, folder = shlex.quote(str(Path(sys.executable).parent)), shlex.quote(str(Path.cwd()))
+        # `python -m` looks for modules where it is called; the jobs' launcher would not
+        arguments = arguments | {"env_command": f'export PATH={programs}:"$PATH" PYTHONPATH={folder}:"$PYTHONPATH"'}
+    return arguments | {"sbatch_args": sbatch}
 
-    return {"slurm": SlurmPipelineExecutor, "ray": RayPipelineExecutor, "local": LocalPipelineExecutor}[name]
+
+def refuse_queued(output_dir: Path) -> None:
+    """Keep a build out of a folder that submitted jobs are still to fill.
+
+    Raises:
+        DataError: mix-folder-busy.
+    """
+    path = output_dir / LOGS / JOBS
+    if not path.is_file():
+        return
+    submitted = set(read_json(path))
+    try:
+        asked = subprocess.run(["squeue", "--noheader", "--me", "--format=%F"], capture_output=True, text=True)
+        said = asked.stderr.strip() if asked.returncode else ""
+        queued = submitted & set(asked.stdout.split())
+    except FileNotFoundError:
+        said, queued = "there is no squeue on this machine", set()
+    if said:
+        what = f"Slurm jobs were submitted for this folder, and Slurm cannot be asked whether they have ended: {said}."
+        mend = f"ask where squeue works; if they have ended, remove {path}."
+        raise DataError(Problem("mix-folder-busy", str(output_dir), what, mend))
+    if queued:
+        ids = " ".join(sorted(queued))
+        what = f"Slurm jobs that build a mix in this folder are queued or running: {ids}."
+        mend = f"wait for them, stop them (scancel {ids}), or name another  --output_dir."
+        raise DataError(Problem("mix-folder-busy", str(output_dir), what, mend))
 
 
 def read_executor(path: str) -> ClusterPasses:
-    """An executor file.
+    """The passes of an executor file.
 
     Raises:
-        DataError: it is no such file, or datatrove (or Ray) is not installed.
+        DataError: as read_executor_file.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        name = values.pop("executor")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError) as error:
-        raise DataError(_refused(path, f"It is no executor file ({type(error).__name__}: {error}).")) from error
-    if name not in EXECUTORS:
-        raise DataError(_refused(path, f"executor: {name} is not one of {', '.join(EXECUTORS)}."))
-    if not isinstance(values.get("tasks", 1), int) or values.get("tasks", 1) < 1:
-        raise DataError(_refused(path, f"tasks: {values['tasks']} is no number of tasks."))
-    lacking = _lacking_package(name)
-    if lacking:
-        what, mend = f"executor: {name} needs {lacking}, which is not installed.", f"pip install {lacking}"
-        raise DataError(Problem("mix-executor", path, what, mend))
-    _check_arguments(path, name, values)
-    return ClusterPasses(name, values)
-
-
-def _lacking_package(name: str) -> str | None:
-    from importlib.util import find_spec
-
-    if find_spec("datatrove") is None:
-        return "'tulu-recipes[cluster]'"
-    return "ray" if name == "ray" and find_spec("ray") is None else None
-
-
-def _check_arguments(path: str, name: str, values: dict[str, Any]) -> None:
-    import inspect
-
-    parameters = inspect.signature(_executor_class(name).__init__).parameters
-    ours = {"self", "pipeline", "logging_dir", "depends", "job_name"}
-    unknown = sorted(values.keys() - (parameters.keys() - ours))
-    needed = {key for key, value in parameters.items() if value.default is inspect.Parameter.empty}
-    missing = sorted(needed - ours - values.keys())
-    if unknown or missing:
-        faults = [f"{word} is no argument of it" for word in unknown] + [f"{word} is missing" for word in missing]
-        raise DataError(_refused(path, f"For datatrove's {name} executor: {'; '.join(faults)}."))
-
-
-def _refused(path: str, what: str) -> Problem:
-    return Problem("mix-executor", path, what, "see recipes/slurm/mix.yaml and docs/mix.md.")
+    return ClusterPasses(read_executor_file(path))

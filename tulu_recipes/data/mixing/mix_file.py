@@ -124,11 +124,8 @@ def load_mix(path: str | Path) -> Mix:
     """
     problems: list[Problem] = []
     values = _read_file(str(path), problems, ())
-    values.pop("base", None)
     if not problems and not values.get("sources"):
-        problems.append(
-            Problem("mix-empty", str(path), "The mix has no sources.", "write  sources:  with a list of  - name: ….")
-        )
+        problems.append(_empty(path))
     values["sources"] = tuple(values.get("sources", ()))
     mix = Mix(path=str(path), **values)
     problems += _whole_mix_problems(mix)
@@ -143,6 +140,9 @@ def _read_file(path: str, problems: list[Problem], seen: tuple[Path, ...]) -> di
     file = read_flat_yaml(path)
     problems += file.problems
     entries = {entry.key: (entry.node, where_line(path, entry.line)) for entry in file.entries}
+    if entries and not file.problems and not entries.keys() & {"sources", "base"}:
+        problems.append(_empty(path))  # a recipe, most likely, of which every line would be a problem
+        return {}
     values = _read_keys(entries, MIX_KEYS, problems, skip=("sources", "filters", "decontaminate", "base", "without"))
     target = values.get("target", "sft")
     base: dict[str, Any] = {}
@@ -158,6 +158,11 @@ def _read_file(path: str, problems: list[Problem], seen: tuple[Path, ...]) -> di
     own = tuple(_read_sources(path, entries["sources"], target, problems)) if "sources" in entries else ()
     inherited = _leave_out(base.get("sources", ()), entries.get("without"), problems)
     return {**base, **values, "sources": (*inherited, *own)}
+
+
+def _empty(path: str | Path) -> Problem:
+    mend = "write  sources:  with a list of  - name: …; a recipe names a mix as  dataset_mix: MIX.yaml"
+    return Problem("mix-empty", str(path), "The file has no `sources`, so it is no mix.", mend)
 
 
 def _read_base(path: str, given: Node, problems: list[Problem], seen: tuple[Path, ...]) -> dict[str, Any]:
