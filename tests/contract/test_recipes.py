@@ -20,9 +20,11 @@ NUM_STAGE_RECIPES = 5
 NUM_MACHINES = 5
 NUM_MIXES = 17
 NUM_EVALUATION_LISTS = 2
+NUM_EXECUTORS = 1
 
 MACHINES = sorted(ROOT.glob("recipes/machines/*.yaml"))
-RECIPES = sorted(set(ROOT.glob("recipes/**/*.y*ml")) - set(MACHINES))
+EXECUTORS = sorted(ROOT.glob("recipes/slurm/*.y*ml"))
+RECIPES = sorted(set(ROOT.glob("recipes/**/*.y*ml")) - {*MACHINES, *EXECUTORS})
 EVALUATION_LISTS = sorted(ROOT.glob("data_mixes/**/evals.yaml"))
 MIXES = sorted(set(ROOT.glob("data_mixes/**/*.y*ml")) - set(EVALUATION_LISTS))
 TULU3 = [path for path in RECIPES if path.is_relative_to(ROOT / "recipes/tulu3")]
@@ -87,10 +89,9 @@ def name(path: Path) -> str:
 
 
 def test_every_shipped_yaml_is_counted():
-    counted = (NUM_STAGE_RECIPES, NUM_MACHINES, NUM_MIXES, NUM_EVALUATION_LISTS)
-    assert (len(RECIPES), len(MACHINES), len(MIXES), len(EVALUATION_LISTS)) == counted, (
-        "a YAML was added or removed: count it here, by hand"
-    )
+    counted = (NUM_STAGE_RECIPES, NUM_MACHINES, NUM_MIXES, NUM_EVALUATION_LISTS, NUM_EXECUTORS)
+    found = tuple(map(len, (RECIPES, MACHINES, MIXES, EVALUATION_LISTS, EXECUTORS)))
+    assert found == counted, "a YAML was added or removed: count it here, by hand"
 
 
 def load(path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -237,5 +238,5 @@ def test_published_machine_gives_the_published_division(size, processes, accumul
 
 
 def test_yaml_files_are_plain_yaml():
-    for path in [*RECIPES, *MACHINES, *MIXES, *EVALUATION_LISTS]:
+    for path in [*RECIPES, *MACHINES, *MIXES, *EVALUATION_LISTS, *EXECUTORS]:
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict), name(path)
