@@ -124,6 +124,18 @@ def check_writable(
         return error.problems
 
 
+def full_repo_id(repo_id: str) -> str:
+    """The repo id with the namespace of the token's user, where it has none.
+
+    Raises:
+        HubError: the Hub cannot be asked whose the token is.
+    """
+    if "/" in repo_id:
+        return repo_id
+    with explained(Repo(repo_id)):
+        return f"{_get('/api/whoami-v2').json()['name']}/{repo_id}"
+
+
 def resolve_revision(repo_id: str, *, repo_type: RepoType = "model", revision: str | None = None) -> str | None:
     """The commit sha that `revision` (default: the main branch) names now; None for a local path.
 
@@ -142,6 +154,14 @@ def resolve_revision(repo_id: str, *, repo_type: RepoType = "model", revision: s
         return cached_commit(repo)
     sha: str = _repo_info(repo).sha
     return sha
+
+
+def head_of(repo_id: str, *, repo_type: RepoType, revision: str | None = None) -> str | None:
+    """The commit a branch is at; None where there is no such repo or branch yet, or the Hub does not answer."""
+    try:
+        return resolve_revision(repo_id, repo_type=repo_type, revision=revision)
+    except HubError:
+        return None
 
 
 def licence_of(repo_id: str, *, repo_type: RepoType = "model", revision: str | None = None) -> str | None:

@@ -201,7 +201,10 @@ def http_error() -> type[Exception]:
 
 
 def cached_commit(repo: Repo) -> str | None:
-    """The commit of the repo's revision that lies in the local cache."""
+    """The commit of the repo's revision that lies in the local cache.
+
+    Downloads by commit leave no note of the branch: where the cache holds one commit alone, it is taken for main.
+    """
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -209,4 +212,7 @@ def cached_commit(repo: Repo) -> str | None:
     revision = repo.revision or "main"
     ref = folder / "refs" / revision
     commit = ref.read_text().strip() if ref.is_file() else revision
-    return commit if (folder / "snapshots" / commit).is_dir() else None
+    if (folder / "snapshots" / commit).is_dir():
+        return commit
+    there = [path.name for path in (folder / "snapshots").glob("*")]
+    return there[0] if revision == "main" and not ref.is_file() and len(there) == 1 else None

@@ -10,6 +10,7 @@ docs/mix.md has the keys of a mix.
 """
 
 import argparse
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +85,6 @@ def _build(mix: "Mix", options: argparse.Namespace) -> int:
     from datasets import disable_progress_bars
     from rich.console import Console
 
-    from tulu_recipes import hub
     from tulu_recipes.data.mixing.build import LocalPasses, build_mix
     from tulu_recipes.data.mixing.cluster import read_executor
     from tulu_recipes.data.mixing.lock import keep_beside
@@ -98,11 +98,8 @@ def _build(mix: "Mix", options: argparse.Namespace) -> int:
     output_dir = options.output_dir or default_folder(mix)
     workers = options.workers or default_workers()
     locked = _lock_to_hold(mix, output_dir, options.locked)
+    repo_id = _repo_to_push_to(options)
     passes = read_executor(options.executor) if options.executor else LocalPasses(workers, console)
-    if options.push_to_hub:
-        hub.prove_write(
-            options.push_to_hub, private=options.private or None, repo_type="dataset", revision=options.revision
-        )
     keep = locked is None and mix.limit is None
     built = build_mix(mix, output_dir, passes=passes, describe=describe_mix, locked=locked, keep=keep)
     if built.lock is None:
@@ -114,7 +111,22 @@ def _build(mix: "Mix", options: argparse.Namespace) -> int:
             sys.stderr.write(f"Lock: {kept}\n")
     if options.show:
         _show(output_dir, options)
-    return _push(output_dir, options) if options.push_to_hub else 0
+    return _push(output_dir, repo_id, options) if repo_id else 0
+
+
+def _repo_to_push_to(options: argparse.Namespace) -> str | None:
+    """The full id of the Hub dataset; None without --push_to_hub. A push that would be refused is, before any work."""
+    from tulu_recipes import hub
+
+    if not options.push_to_hub:
+        return None
+    where = f"--push_to_hub {options.push_to_hub}"
+    problems = hub.check_writable(
+        options.push_to_hub, where=where, repo_type="dataset", private=options.private or None
+    )
+    if problems:
+        raise DataError(problems)
+    return hub.full_repo_id(options.push_to_hub)
 
 
 def _say_submitted(output_dir: Path, options: argparse.Namespace) -> int:
@@ -164,26 +176,30 @@ def _say_what_came_out(mix: "Mix", built: "Built", output_dir: Path, console: "C
     sys.stderr.write(f"{verb}: {output_dir} · {result['rows']:,} rows in {files} · card: {output_dir}/README.md\n")
 
 
-def _push(folder: Path, options: argparse.Namespace) -> int:
+def _push(folder: Path, repo_id: str, options: argparse.Namespace) -> int:
     from tulu_recipes import hub
-    from tulu_recipes.data.mixing.lock import LOCK, check_files, read_lock
+    from tulu_recipes.data.mixing.use import finished_lock
     from tulu_recipes.reports.dataset_card import write_card
 
-    lock = read_lock(folder / LOCK)
-    check_files(folder, lock)
-    write_card(folder, lock, repo_id=options.push_to_hub)
+    lock = finished_lock(folder)
+    write_card(folder, lock, repo_id=repo_id)
+    again = f"python -m tulu_recipes.mix {shlex.quote(str(folder))} --push_to_hub {repo_id}"
+    again += f" --revision {shlex.quote(options.revision)}" if options.revision else ""
+    again += " --private" if options.private else ""
+    before = hub.head_of(repo_id, repo_type="dataset", revision=options.revision)
     url = hub.push_folder(
         folder,
-        options.push_to_hub,
+        repo_id,
         repo_type="dataset",
         revision=options.revision,
         private=options.private or None,
         commit_message=f"{lock['name']}: {lock['result']['rows']:,} rows",
         # contamination.json quotes evaluation items, which should not be found in yet another place
         ignore_patterns=["_build.lock", ".build/*", ".logs/*", "contamination.json"],
-        resume_command=f"python -m tulu_recipes.mix {folder} --push_to_hub {options.push_to_hub}",
+        resume_command=again,
     )
-    sys.stderr.write(f"Pushed: {url}\n")
+    said = "Pushed already, nothing has changed" if before and url.endswith(before) else "Pushed"
+    sys.stderr.write(f"{said}: {url}\n")
     return 0
 
 
@@ -192,14 +208,12 @@ def _show_only(options: argparse.Namespace) -> int:
     folder = Path(options.mix)
     if not options.show and not options.push_to_hub:
         what = f"{folder} is a folder, and what is built is a file."
-        raise DataError(
-            Problem(
-                "mix-nothing-to-do", str(folder), what, "name a MIX.yaml; or add  --show N  or  --push_to_hub REPO_ID"
-            )
-        )
+        mend = "name a MIX.yaml; or add  --show N  or  --push_to_hub REPO_ID"
+        raise DataError(Problem("mix-nothing-to-do", str(folder), what, mend))
+    repo_id = _repo_to_push_to(options)
     if options.show:
         _show(folder, options)
-    return _push(folder, options) if options.push_to_hub else 0
+    return _push(folder, repo_id, options) if repo_id else 0
 
 
 def _show(folder: Path, options: argparse.Namespace) -> None:

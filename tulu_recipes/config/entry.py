@@ -38,6 +38,8 @@ def run_cli(main: Callable[[], int | None], environ: Mapping[str, str] = os.envi
 
 
 def _quiet_imports() -> None:
-    """Keep off the terminal what libraries say when they are imported on a CPU: true, and nothing to act upon."""
+    """Keep off the terminal what libraries say on import or of a repeated push: true, and nothing to act upon."""
+    hub_log = logging.getLogger("huggingface_hub.hf_api")
+    hub_log.addFilter(lambda record: "No files have been modified" not in record.getMessage())
     logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator to CPU" not in record.getMessage())
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from tulu_recipes.data.mixing.cluster import LOGS, refuse_queued
+from tulu_recipes.data.mixing.columns import mix_schema
 from tulu_recipes.data.mixing.convert import convert_part
 from tulu_recipes.data.mixing.evaluations import MixEvaluations, load_evaluations
 from tulu_recipes.data.mixing.job import BUILD, Job, atomic_folder, load_job, save_job
@@ -37,10 +38,11 @@ from tulu_recipes.data.mixing.lock import (
     keep_beside,
     make_lock,
     read_lock,
+    same_build,
     tool_versions,
 )
 from tulu_recipes.data.mixing.mix_file import Mix
-from tulu_recipes.data.mixing.resolve import file_sha256, mix_schema, resolve_sources
+from tulu_recipes.data.mixing.resolve import file_sha256, resolve_sources
 from tulu_recipes.data.mixing.select import select_rows
 from tulu_recipes.data.mixing.tokens import resolve_tokenizer
 from tulu_recipes.data.mixing.workers import run_tasks
@@ -235,7 +237,7 @@ def _finished_already(output_dir: Path, fingerprint: Mapping[str, Any]) -> Lock 
         "tokenizer": lock["tokenizer"],
         "decontamination": evaluations or None,
     }
-    if same != dict(fingerprint):
+    if not same_build(same, fingerprint):
         return None
     try:
         check_files(output_dir, lock)

@@ -8,8 +8,10 @@ A part's folder holds
     counts.json      per step: rows in, rows out, reasons; and the labels that `label` counts into
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -24,11 +26,13 @@ from tulu_recipes.data.contamination.index import EvalIndex
 from tulu_recipes.data.contamination.match import find_matches
 from tulu_recipes.data.filters import GLOBAL_FILTERS, RowFilter, make_filter
 from tulu_recipes.data.layouts import BrokenRow, turns, user_texts
+from tulu_recipes.data.mixing.columns import json_columns
 from tulu_recipes.data.mixing.distinct import duplicate_keys
 from tulu_recipes.data.mixing.job import Job, Part, ResolvedSource, atomic_folder, load_job
 from tulu_recipes.data.mixing.keys import content_digest, digest_halves, keyed
 from tulu_recipes.data.mixing.tokens import load_counter
 from tulu_recipes.data.mixing.where import positions_where
+from tulu_recipes.errors import DataError, Problem
 from tulu_recipes.run import write_json
 
 SLICE_ROWS = 1000
@@ -116,18 +120,41 @@ def _slices(
 ) -> Iterator[tuple[list[dict[str, Any]], list[int]]]:
     """Kept rows and their positions in the source, a thousand read at a time."""
     names = [name for name in job.schema.names if name != "source"]
+    as_text = json_columns(source.rows) & set(source.source.keep_columns)
     for start in range(part.start, part.stop, SLICE_ROWS):
-        wanted = _rows_where(source, range(start, min(start + SLICE_ROWS, part.stop)), counts)
+        here = range(start, min(start + SLICE_ROWS, part.stop))
+        with _naming_other_encodings(source, here):
+            wanted = _rows_where(source, here, counts)
+            columns = source.rows[wanted]
         kept, positions = [], []
-        columns = source.rows[wanted]
         for position, values in zip(wanted, zip(*columns.values(), strict=True), strict=True):
             raw = dict(zip(columns, values, strict=True))
             row = _one_row(source, raw, tools.row_filters, counts)
             if row is not None:
+                row |= {name: json.dumps(raw[name], ensure_ascii=False) for name in as_text}
                 label = source.source.label or raw.get("source") or source.source.own_label
                 kept.append({name: row.get(name) for name in names} | {"source": str(label)})
                 positions.append(position)
         yield kept, positions
+
+
+@contextmanager
+def _naming_other_encodings(source: ResolvedSource, positions: range) -> Iterator[None]:
+    """Arrow reads text that is not UTF-8 without a word, and fails on the first access to the row."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        row = next(position for position in positions if not _is_utf8(source, position))
+        what = f"Row {row + 1:,} of {source.title} is not UTF-8."
+        mend = "write the file in UTF-8, or name another revision."
+        raise DataError(Problem("file-unreadable", source.source.place, what, mend)) from error
+
+
+def _is_utf8(source: ResolvedSource, position: int) -> bool:
+    try:
+        return source.rows[position] is not None
+    except UnicodeDecodeError:
+        return False
 
 
 def _rows_where(source: ResolvedSource, positions: range, counts: Counts) -> range | list[int]:

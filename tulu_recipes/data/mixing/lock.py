@@ -72,12 +72,27 @@ def keep_beside(mix: Mix, lock: Lock) -> Path | None:
     path = lock_beside(mix.path)
     if path.is_file():
         there = read_lock(path)
-        if {**there, "tools": None} == {**lock, "tools": None}:
+        if says_the_same(there, lock):
             return path
     if not os.access(path.parent, os.W_OK):
         return None
     write_json(path, lock)
     return path
+
+
+def says_the_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two locks agree but for tools and for the files of a commit, which nobody can be asked for offline."""
+    return _without_files(one) | {"tools": None} == _without_files(other) | {"tools": None}
+
+
+def _without_files(lock: Mapping[str, Any]) -> dict[str, Any]:
+    sources = [source | {"files": None} if source["revision"] else source for source in lock["sources"]]
+    return dict(lock) | {"sources": sources}
+
+
+def same_build(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two fingerprints are of one build, tools included."""
+    return _without_files(one) == _without_files(other)
 
 
 def read_lock(path: Path) -> Lock:
@@ -263,6 +278,11 @@ def check_files(folder: Path, lock: Lock) -> None:
         DataError: mix-files-changed.
     """
     problems = []
+    mend = f"build the mix again:  python -m tulu_recipes.mix <{lock['name']}.yaml> --output_dir {folder}"
+    listed = {folder / shard["path"] for shard in lock["result"]["shards"]}
+    for path in sorted(set((folder / "data").rglob("*.parquet")) - listed):
+        what = f"{path.relative_to(folder)} is not in the lock."
+        problems.append(Problem("mix-files-changed", str(path), what, f"move it away, or {mend}"))
     for shard in lock["result"]["shards"]:
         path = folder / shard["path"]
         if not path.is_file():
@@ -273,7 +293,6 @@ def check_files(folder: Path, lock: Lock) -> None:
             fault = "has another content than the lock says"
         else:
             continue
-        mend = f"build the mix again:  python -m tulu_recipes.mix <{lock['name']}.yaml> --output_dir {folder}"
         problems.append(Problem("mix-files-changed", str(path), f"{shard['path']} {fault}.", mend))
     if problems:
         raise DataError(problems)

@@ -332,10 +332,32 @@ def _whole_mix_problems(mix: Mix) -> Iterator[Problem]:
         if is_local(source.name) and "://" not in source.name and not local_path(source.name).exists():
             what = f"{source.name} does not exist; paths are relative to the current directory."
             yield Problem("path-missing", source.place, what, "check the path.")
+        yield from _says_nothing(source)
+        yield from _unknown_address(source)
     yield from _repeated_filters(mix)
     if mix.tokenizer is None and any(call.name == "tokens" for call in _all_filters(mix)):
         what = "The filter tokens counts tokens, but the mix names no tokenizer."
         yield Problem("mix-filter", mix.path, what, "write  tokenizer: <Hub id or folder>")
+
+
+def _says_nothing(source: MixSource) -> Iterator[Problem]:
+    """Keys of Hub datasets beside a local path, where they would be passed over without a word."""
+    if not is_local(source.name) or "://" in source.name:
+        return
+    of_file = ("config",) if local_path(source.name).is_file() else ()
+    for key in ("revision", *of_file):
+        if getattr(source, key) is not None:
+            what = f"{source.name} is on this machine; {key}: {getattr(source, key)} says nothing of it."
+            yield Problem("mix-source", source.place, what, f"remove {key}, or name a Hub dataset.")
+
+
+def _unknown_address(source: MixSource) -> Iterator[Problem]:
+    name = source.name
+    is_hub_file = name.startswith("hf://datasets/") and len(name.split("/")) > 5 and Path(name).suffix
+    if "://" in name and not is_hub_file:
+        what = f"{name} is no address of rows that a mix reads."
+        mend = "write a Hub id, a local path, or  hf://datasets/OWNER/NAME/path/of/a/file.parquet"
+        yield Problem("mix-source", source.place, what, mend)
 
 
 def _amount_problems(source: MixSource) -> Iterator[Problem]:

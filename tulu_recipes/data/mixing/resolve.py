@@ -6,15 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from datasets import Dataset
 
 from tulu_recipes import hub
 from tulu_recipes.config.surroundings import is_local, local_path
-from tulu_recipes.data.layouts import canonical_schema, recognise
+from tulu_recipes.data.layouts import recognise
 from tulu_recipes.data.mixing.job import ResolvedSource
 from tulu_recipes.data.mixing.mix_file import Mix, MixSource
-from tulu_recipes.data.sources import load_with_files
+from tulu_recipes.data.sources import check_named, load_with_files
 from tulu_recipes.errors import DataError, HubError, Problem
 
 HF = "hf://datasets/"
@@ -27,15 +26,18 @@ def resolve_sources(mix: Mix, pinned: Mapping[int, str] | None = None) -> tuple[
         pinned: commits to take in place of `revision`, by source number: a lock's.
     Raises:
         DataError: every source that cannot be read, or whose columns do not fit; nothing is downloaded when a
-            source is missing or gated.
+            source is missing or gated, or has no such configuration or split.
     """
-    problems = [problem for source in mix.sources for problem in _unreadable(source)]
+    pins = pinned or {}
+    problems = [
+        problem for number, source in enumerate(mix.sources) for problem in _unreadable(source, pins.get(number))
+    ]
     if problems:
         raise DataError(problems)
     resolved = []
     for number, source in enumerate(mix.sources):
         try:
-            resolved.append(_resolve(mix, number, source, (pinned or {}).get(number)))
+            resolved.append(_resolve(mix, number, source, pins.get(number)))
         except (DataError, HubError) as error:
             problems += [_placed(problem, source) for problem in error.problems]
     if problems:
@@ -50,11 +52,35 @@ def hub_id(source: MixSource) -> str | None:
     return None if is_local(source.name) else source.name
 
 
-def _unreadable(source: MixSource) -> list[Problem]:
+def _unreadable(source: MixSource, pin: str | None) -> list[Problem]:
+    """What can be known of a Hub source without its rows."""
     repo = hub_id(source)
     if repo is None:
         return []
-    return hub.check_readable(repo, repo_type="dataset", revision=_asked_revision(source), where=source.place)
+    revision = pin or _asked_revision(source)
+    problems = hub.check_readable(repo, repo_type="dataset", revision=revision, where=source.place)
+    if problems:
+        return [_of_the_lock(problem, source, pin) for problem in problems]
+    try:
+        commit = pin or hub.resolve_revision(repo, repo_type="dataset", revision=revision)
+        check_named(
+            _at_commit(source.name, commit),
+            config=source.config,
+            split=source.split,
+            revision=None if source.name.startswith(HF) else commit,
+        )
+    except (DataError, HubError) as error:
+        return [_placed(problem, source) for problem in error.problems]
+    return []
+
+
+def _of_the_lock(problem: Problem, source: MixSource, pin: str | None) -> Problem:
+    """A commit that nobody wrote but the lock: say so."""
+    if pin is None or problem.slug not in ("hub-revision-not-found", "hub-repo-not-found"):
+        return problem
+    what = f"{source.title} is locked at commit {pin}, which is gone: the repo was deleted, rewritten or made private."
+    mend = "build without --locked to lock what is there now, or name another source."
+    return Problem("mix-source-moved", source.place, what, mend)
 
 
 def _asked_revision(source: MixSource) -> str | None:
@@ -132,40 +158,3 @@ def _hub_files(repo: str, commit: str | None, files: list[str]) -> list[dict[str
     """What the Hub says of the data files; their content is fixed by the commit."""
     paths = [file.partition(f"@{commit}/")[2] for file in files if f"@{commit}/" in file]
     return hub.file_hashes(repo, paths, revision=commit) if paths else []
-
-
-def mix_schema(sources: tuple[ResolvedSource, ...], target: str) -> pa.Schema:
-    """Columns of the finished rows: the target's, kept ones, and `source` last.
-
-    Raises:
-        DataError: a kept column has another type in another source.
-    """
-    schema = canonical_schema(target)
-    kept: dict[str, tuple[pa.DataType, ResolvedSource]] = {}
-    problems = []
-    for source in sources:
-        types = source.rows.features.arrow_schema
-        for column in source.source.keep_columns:
-            if column in (*schema.names, "source"):
-                continue
-            found = types.field(column).type
-            known, first = kept.get(column, (found, source))
-            merged = _common_type(known, found)
-            if merged is None:
-                what = f"{column} is {found} in {source.title} and {known} in {first.title}."
-                mend = "keep it in one of them alone, or rename it with  columns:"
-                problems.append(Problem("mix-column", source.source.place, what, mend))
-            kept[column] = (merged or known, first)
-    if problems:
-        raise DataError(problems)
-    fields = [pa.field(name, found) for name, (found, _) in kept.items()]
-    return pa.schema([*schema, *fields, pa.field("source", pa.string())])
-
-
-def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """The type that holds both, as Arrow sees it (int32 and int64, null and anything); None when there is none."""
-    try:
-        unified = pa.unify_schemas([pa.schema([("x", one)]), pa.schema([("x", other)])], promote_options="permissive")
-    except (pa.ArrowTypeError, pa.ArrowInvalid):
-        return None
-    return unified.field("x").type

@@ -33,7 +33,13 @@ def default_folder(mix: Mix) -> Path:
 
 
 def read_built(folder: Path) -> tuple[Dataset, Lock]:
-    """Rows and lock of a finished mix, its files compared with the lock.
+    """Rows and lock of a finished mix. Raises as `finished_lock`."""
+    lock = finished_lock(folder)
+    return load_dataset_rows(str(folder), split="train"), lock
+
+
+def finished_lock(folder: Path) -> Lock:
+    """The lock of a finished mix, its files compared with it.
 
     Raises:
         DataError: the folder holds no finished mix, or its files have changed.
@@ -44,7 +50,7 @@ def read_built(folder: Path) -> tuple[Dataset, Lock]:
         raise DataError(Problem("mix-unfinished", str(folder), what, mend))
     lock = read_lock(folder / LOCK)
     check_files(folder, lock)
-    return load_dataset_rows(str(folder), split="train"), lock
+    return lock
 
 
 def check_mix(path: str, stage: str) -> tuple[Mix | None, Path | None]:
