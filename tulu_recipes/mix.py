@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         "Keys of a mix, filters, locks: docs/mix.md",
     )
     parser.add_argument("mix", metavar="MIX.yaml", help="or the folder of a built mix, with --show or --push_to_hub")
-    parser.add_argument("--output_dir", type=Path, metavar="DIR", help="where the mix goes [runs/mixes/NAME]")
+    parser.add_argument("--output_dir", type=Path, metavar="DIR", help="where the mix goes [below runs/mixes]")
     parser.add_argument(
         "--locked",
         nargs="?",

@@ -31,7 +31,6 @@ max_broken_fraction: 5e-3
 sources:
   - name: {tmp_path}/a.jsonl
     label: no
-    revision: 12345678          # a commit may look like a number
     columns: {{question: problem}}
     keep_columns: [id]
     where: {{model: [gpt-4, gpt-4o], turn: 1}}
@@ -39,6 +38,7 @@ sources:
     filters:
       - turns: {{max: 4}}
   - name: org/data
+    revision: 12345678          # a commit may look like a number
     rows: 10
     stated_rows: 12
 filters:
@@ -49,7 +49,7 @@ filters:
     mix = load_mix(path)
     first, second = mix.sources
     assert (mix.seed, mix.order, mix.shard_rows, mix.max_broken_fraction) == (7, "as_given", 1000, 0.005)
-    assert (first.label, first.revision, first.amount) == ("no", "12345678", {"repeat": 3.5})
+    assert (first.label, second.revision, first.amount) == ("no", "12345678", {"repeat": 3.5})
     assert first.rows_where == {"model": ["gpt-4", "gpt-4o"], "turn": [1]}
     assert first.place.endswith("mix.yaml line 7")
     assert [str(call) for call in (*first.filters, *mix.filters)] == ["turns", "characters", "model_mentions"]
@@ -136,7 +136,7 @@ def test_an_overlay_changes_its_base_and_says_what_it_leaves_out(tmp_path: Path)
     overlay.write_text("base: base.yaml\nwithout: [A]\nseed: 2\nsources:\n  - {name: org/c}\n")
     mix = load_mix(overlay)
     assert [source.name for source in mix.sources] == ["org/b", "org/c"]
-    assert (mix.seed, len(mix.filters), mix.name) == (2, 1, "overlay")
+    assert (mix.seed, len(mix.filters), mix.name) == (2, 1, f"{tmp_path.name}-overlay")
     assert mix.sources[0].place.endswith("base.yaml line 4")
 
 

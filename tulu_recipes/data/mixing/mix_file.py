@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from tulu_recipes.config.schema import Key
-from tulu_recipes.config.surroundings import is_local, local_path
+from tulu_recipes.config.surroundings import is_local, local_path, name_of_file
 from tulu_recipes.config.values import nearest, plain_value, read_value, show_node
 from tulu_recipes.config.yaml_lines import read_flat_yaml, where_line
 from tulu_recipes.data.filters import GLOBAL_FILTERS, filter_problems
@@ -90,7 +90,8 @@ class Mix:
 
     @property
     def name(self) -> str:
-        return Path(self.path).stem
+        """By its path, since many are called sft.yaml: data_mixes/tiny/sft.yaml is tiny-sft."""
+        return name_of_file(self.path, "data_mixes")
 
     def meaning(self) -> dict[str, Any]:
         """A mix file that says the same, without comments and overlays: equal for mixes that mean the same."""

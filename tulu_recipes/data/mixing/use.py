@@ -4,7 +4,6 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from tulu_recipes.config.surroundings import name_of_file
 from tulu_recipes.data.mixing.build import Describe, RunPasses, build_mix
 from tulu_recipes.data.mixing.lock import (
     LOCK,
@@ -28,8 +27,7 @@ def default_folder(mix: Mix) -> Path:
 
     data_mixes/tiny/sft.yaml -> runs/mixes/tiny-sft; elsewhere folder and name: exp/a.yaml -> runs/mixes/exp-a.
     """
-    name = name_of_file(mix.path, "data_mixes")
-    return MIXES / (name if mix.limit is None else f"{name}-limit-{mix.limit}")
+    return MIXES / (mix.name if mix.limit is None else f"{mix.name}-limit-{mix.limit}")
 
 
 def read_built(folder: Path) -> tuple[Dataset, Lock]:
