@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.data.mixing.mixes import build, chat, chats, describe_nothing, questions, shard_bytes, write_mix
-from tests.tiny import write_rows
+from tests.tiny import tiny_tokenizer
 from tulu_recipes.data.mixing.build import Built, build_mix
 from tulu_recipes.data.mixing.cluster import ClusterPasses, Share, check_done, read_executor, refuse_queued
 from tulu_recipes.data.mixing.executor_file import read_executor_file
@@ -133,24 +133,21 @@ def test_a_share_is_every_nth_part_and_does_again_only_what_is_missing(tmp_path:
 def test_relative_paths_and_filters_are_those_of_where_the_command_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The filter's module is found by the converting task, the evaluation list by the selecting one."""
+    """A task finds the filter's module and the tokenizer's file."""
     (tmp_path / "filters_of_this_test.py").write_text("def short(row):\n    return len(str(row)) < 400\n")
-    write_rows(tmp_path / "questions.jsonl", [{"question": "question 3"}])
-    evals = (
-        "evaluations:\n  - {name: x, dataset: questions.jsonl, fields: [question], action: report, threshold: 0.02}\n"
+    tiny_tokenizer().save_pretrained(tmp_path / "tok")
+    mix = write_mix(
+        tmp_path, {"a.jsonl": chats(5)}, filters=["filters_of_this_test:short"], tokenizer="./tok/tokenizer.json"
     )
-    (tmp_path / "evals.yaml").write_text(evals)
-    filters = ["filters_of_this_test:short"]
-    mix = write_mix(tmp_path, {"a.jsonl": chats(5)}, filters=filters, decontaminate={"against": "evals.yaml"})
     mix.write_text(mix.read_text().replace(f"{tmp_path}/", ""))
     monkeypatch.chdir(tmp_path)
     folder = unfinished(Path("mix.yaml"), Path("out"))
     monkeypatch.chdir("/")
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
     sys.modules.pop("filters_of_this_test", None)
-    for name in ("convert", "select"):
-        Share(name, folder, tmp_path)(None, 0, 1)
-    assert read_json(folder / "selection" / "summary.json")["rows"] == 5
+    Share("convert", folder, tmp_path)(None, 0, 1)
+    Share("select", folder, tmp_path)(None, 0, 1)
+    assert read_json(folder / "selection" / "summary.json")["tokens"] > 5
     assert Path.cwd() == Path("/")
 
 
