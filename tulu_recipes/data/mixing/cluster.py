@@ -106,7 +106,8 @@ class ClusterPasses:
     def _run(self, build: Path) -> None:
         """Pass after pass, selection in this process: it is one task, and its refusals are said here."""
         if self.file.executor == "local":
-            import multiprocess  # datatrove's; its workers need what takes seconds to import
+            # datatrove's; its workers need what takes seconds to import
+            import multiprocess  # type: ignore[import-untyped]
 
             multiprocess.get_context("forkserver").set_forkserver_preload([IMPORTED_ONCE])
         for name in ("convert", "write"):
