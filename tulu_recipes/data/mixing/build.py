@@ -51,16 +51,6 @@ from tulu_recipes.errors import DataError, Problem
 from tulu_recipes.run import naming_full_disk, read_json, write_json
 
 Describe = Callable[[Path, Lock], None]
-OURS = (
-    BUILD,
-    "_build.lock",
-    LOCK,
-    "data",
-    "README.md",
-    "length_histogram.png",
-    "contamination.json",
-    ".gitattributes",
-)
 
 
 class RunPasses(Protocol):

@@ -107,7 +107,7 @@ class ClusterPasses:
         """Pass after pass, selection in this process: it is one task, and its refusals are said here."""
         if self.file.executor == "local":
             # datatrove's; its workers need what takes seconds to import
-            import multiprocess  # type: ignore[import-untyped]
+            import multiprocess
 
             multiprocess.get_context("forkserver").set_forkserver_preload([IMPORTED_ONCE])
         for name in ("convert", "write"):
