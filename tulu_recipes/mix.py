@@ -87,7 +87,7 @@ def _build(mix: "Mix", options: argparse.Namespace) -> int:
 
     from tulu_recipes.data.mixing.build import LocalPasses, build_mix
     from tulu_recipes.data.mixing.cluster import read_executor
-    from tulu_recipes.data.mixing.lock import keep_beside
+    from tulu_recipes.data.mixing.lock import LOCK, keep_beside
     from tulu_recipes.data.mixing.use import default_folder
     from tulu_recipes.data.mixing.workers import default_workers
     from tulu_recipes.reports.mix_folder import describe_mix
@@ -106,9 +106,11 @@ def _build(mix: "Mix", options: argparse.Namespace) -> int:
         return _say_submitted(output_dir, options)
     _say_what_came_out(mix, built, output_dir, console)
     if keep:
-        kept = keep_beside(mix, built.lock)
-        if kept:
-            sys.stderr.write(f"Lock: {kept}\n")
+        try:
+            sys.stderr.write(f"Lock: {keep_beside(mix, built.lock)}\n")
+        except OSError as error:
+            lock_there = output_dir / LOCK
+            sys.stderr.write(f"No lock could be written beside {mix.path} ({error}); it is in {lock_there}\n")
     if options.show:
         _show(output_dir, options)
     return _push(output_dir, repo_id, options) if repo_id else 0

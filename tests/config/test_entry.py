@@ -20,7 +20,7 @@ def raising(error: BaseException) -> "type[object]":
     [
         (RecipeError(PROBLEM), 2, "slug  here\n    what.\n    Mend: mend.\n"),
         (HubError(PROBLEM), 1, "slug  here\n    what.\n    Mend: mend.\n"),
-        (KeyboardInterrupt(), 130, "Interrupted. Run the same command again to go on from the last checkpoint.\n"),
+        (KeyboardInterrupt(), 130, "Interrupted. Run the same command again: it goes on from what is saved.\n"),
     ],
 )
 def test_what_a_user_can_mend_is_a_message_and_a_code(

@@ -33,7 +33,7 @@ def run_cli(main: Callable[[], int | None], environ: Mapping[str, str] = os.envi
         return EXIT_REFUSED if isinstance(error, (RecipeError, DataError)) else EXIT_FAILED
     except KeyboardInterrupt:
         if speaks(environ):
-            sys.stderr.write("Interrupted. Run the same command again to go on from the last checkpoint.\n")
+            sys.stderr.write("Interrupted. Run the same command again: it goes on from what is saved.\n")
         return EXIT_INTERRUPTED
 
 

@@ -25,6 +25,7 @@ from datasets.exceptions import (
     DatasetNotFoundError,
 )
 from datasets.table import CastError
+from pyarrow import ArrowInvalid
 
 from tulu_recipes.data.file_faults import SHOWN_LINES, RowFault, check_utf8, column_changes, faulty_lines
 from tulu_recipes.data.rows import check_columns, row_fault
@@ -182,7 +183,7 @@ def _load_folder(folder: Path, config: str | None, split: str | None, row_fault:
     except UnicodeDecodeError as error:
         raise DataError(_faulty_files(folder, row_fault)) from error
     except DataError as error:
-        unreadable = isinstance(error.__cause__, DatasetGenerationError)
+        unreadable = isinstance(error.__cause__, (DatasetGenerationError, ArrowInvalid))
         raise DataError((_faulty_files(folder, row_fault) if unreadable else []) or error.problems) from error
     return loaded
 
@@ -311,12 +312,11 @@ def _outage(name: str, error: Exception) -> Problem | None:
     """The problem with the connection, or with a Hub that answers 5xx; None when it answered no."""
     from huggingface_hub import is_offline_mode
 
-    cause: Any = error
+    cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    if not isinstance(cause, lost_connection()) or (
-        getattr(cause, "response", None) is not None and cause.response.status_code < 500
-    ):
+    status = getattr(getattr(cause, "response", None), "status_code", 500)
+    if not isinstance(cause, lost_connection()) or status < 500:
         return None
     if is_offline_mode():
         what = f"HF_HUB_OFFLINE is set, and {name} cannot be found in the local cache without the Hub."

@@ -51,6 +51,7 @@ from tulu_recipes.errors import DataError, Problem
 from tulu_recipes.run import naming_full_disk, read_json, write_json
 
 Describe = Callable[[Path, Lock], None]
+OURS = ("_build.lock", LOCK, "data", "README.md", "length_histogram.png", "contamination.json")  # of a mix's folder
 
 
 class RunPasses(Protocol):
@@ -241,9 +242,11 @@ def _refuse_foreign(output_dir: Path) -> None:
         what = "The output folder is a file."
         raise DataError(Problem("mix-folder-foreign", str(output_dir), what, "name another  --output_dir."))
     there = {entry.name for entry in output_dir.iterdir()} if output_dir.is_dir() else set()
-    if not there or there & {LOCK, BUILD} or there <= {"_build.lock", LOGS}:
+    strangers = {name for name in there if name not in OURS and not name.startswith(".")}
+    # mix.lock.json alone proves nothing: the lock beside a mix.yaml has that name too
+    if there <= {"_build.lock", LOGS} or (there & {LOCK, BUILD} and not strangers):
         return
-    shown = ", ".join(sorted(there)[:5])
+    shown = ", ".join(sorted(strangers or there)[:5])
     what = f"The folder holds files that are no mix ({shown}); a build would replace some of them."
     raise DataError(Problem("mix-folder-foreign", str(output_dir), what, "name a new  --output_dir."))
 

@@ -131,7 +131,7 @@ def _slices(
             raw = dict(zip(columns, values, strict=True))
             row = _one_row(source, raw, tools.row_filters, counts)
             if row is not None:
-                row |= {name: json.dumps(raw[name], ensure_ascii=False) for name in as_text}
+                row |= {name: json.dumps(raw[name], ensure_ascii=False) for name in as_text if raw[name] is not None}
                 label = source.source.label or raw.get("source") or source.source.own_label
                 kept.append({name: row.get(name) for name in names} | {"source": str(label)})
                 positions.append(position)

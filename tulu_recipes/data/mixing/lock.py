@@ -1,6 +1,5 @@
 """mix.lock.json: what a mix was built from and what came out, so that it can be proven or refused."""
 
-import os
 import platform
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -67,15 +66,20 @@ def lock_beside(mix_path: str | Path) -> Path:
     return Path(mix_path).with_suffix(".lock.json")
 
 
-def keep_beside(mix: Mix, lock: Lock) -> Path | None:
-    """Write the lock beside its mix file, unless one that says the same is there; its path, or None."""
+def keep_beside(mix: Mix, lock: Lock) -> Path:
+    """Write the lock beside its mix file, unless one that says the same is there; its path.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
     path = lock_beside(mix.path)
     if path.is_file():
-        there = read_lock(path)
-        if says_the_same(there, lock):
+        try:
+            there = read_lock(path)
+        except DataError:
+            there = {}  # cut or no lock at all: the new one takes its place
+        if there and says_the_same(there, lock):
             return path
-    if not os.access(path.parent, os.W_OK):
-        return None
     write_json(path, lock)
     return path
 
@@ -202,6 +206,8 @@ def _moves(locked: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]
     for key in ("revision", "rows_available", "layout"):
         if locked[key] != found[key]:
             yield f"{key.replace('_', ' ')} {locked[key]} → {found[key]}"
+    if found["revision"] and not found["files"]:
+        return  # read from the cache, offline: the commit vouches
     before = {file["path"]: file for file in locked["files"]}
     after = {file["path"]: file for file in found["files"]}
     for path in sorted(before.keys() | after.keys()):

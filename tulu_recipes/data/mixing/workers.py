@@ -2,10 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import TypeVar
 
 from rich.console import Console
@@ -47,7 +50,8 @@ def _results(work: Callable[[T], int], tasks: Sequence[T], workers: int) -> Iter
     context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload([IMPORTED_ONCE])
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
+    before = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_end_with_parent) as pool:
         futures = [pool.submit(work, task) for task in tasks]
         try:
             for future in as_completed(futures):
@@ -56,8 +60,25 @@ def _results(work: Callable[[T], int], tasks: Sequence[T], workers: int) -> Iter
             what = "A worker process was killed, most likely by the system because memory ran out."
             mend = "run the same command again, with fewer  --workers: finished parts are kept."
             raise DataError(Problem("mix-worker-killed", "", what, mend)) from error
+        except KeyboardInterrupt:
+            for worker in set(multiprocessing.active_children()) - before:
+                worker.terminate()  # half a part is no part: there is nothing to wait for
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """In a worker: end when the command that started it does, by a kill for example; it would wait for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the command sees to it
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_wait_and_exit, args=(parent.sentinel,), daemon=True).start()
+
+
+def _wait_and_exit(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 class RowsPerSecond(ProgressColumn):
