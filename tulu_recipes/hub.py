@@ -150,7 +150,7 @@ def resolve_revision(repo_id: str, *, repo_type: RepoType = "model", revision: s
 
     repo = Repo(repo_id, repo_type, revision)
     if is_offline_mode():
-        raise_any(obstacles(repo) + offline_problems(repo))
+        raise_any(obstacles(repo) or offline_problems(repo))
         return cached_commit(repo)
     sha: str = _repo_info(repo).sha
     return sha

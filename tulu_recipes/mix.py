@@ -247,7 +247,12 @@ def _tokenizer(lock: "Lock", options: argparse.Namespace) -> "PreTrainedTokenize
         raise DataError(Problem("mix-tokenizer", lock["name"], what, "add  --tokenizer <Hub id or folder>"))
     revision = counted["revision"] if name == counted["name"] else None
     # the padding token is not shown, and what a base tokenizer pads with must not stop the showing
-    return load_tokenizer(name, chat_template=options.chat_template, pad_token="<pad>", revision=revision)
+    try:
+        return load_tokenizer(name, chat_template=options.chat_template, pad_token="<pad>", revision=revision)
+    except OSError as error:
+        what = f"{name} is no tokenizer that can be loaded ({str(error).splitlines()[0]})."
+        mend = "name the Hub id or folder of a model with its tokenizer."
+        raise DataError(Problem("mix-tokenizer", "--tokenizer", what, mend)) from error
 
 
 if __name__ == "__main__":

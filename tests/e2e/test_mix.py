@@ -409,6 +409,8 @@ def test_rows_are_shown_as_a_person_reads_them(tmp_path: Path) -> None:
     assert "Built" not in done.stdout
     missing = mix_here(tmp_path / "out", "--show", "1", "--masks")
     assert (missing.returncode, slugs(missing.stderr)) == (2, {"mix-tokenizer"})
+    for_none = mix_here(tmp_path / "out", "--show", "1", "--masks", "--tokenizer", tmp_path / "none")
+    assert (for_none.returncode, slugs(for_none.stderr)) == (2, {"mix-tokenizer"})
     masked = mix_here(tmp_path / "out", "--show", "1", "--masks", "--tokenizer", base)
     assert masked.returncode == 0, masked.stderr
     assert "⟦" in masked.stdout
@@ -416,6 +418,25 @@ def test_rows_are_shown_as_a_person_reads_them(tmp_path: Path) -> None:
     limited = mix_here(mix, "--output_dir", tmp_path / "few", "--workers", "1", "--limit", "2")
     assert limited.returncode == 0
     assert len(rows_of(tmp_path / "few")) == 2
+
+
+def test_tokenizers_filters_and_evaluations_that_are_none_are_refused_before_the_rows(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"x":')
+    (tmp_path / "evals.yaml").write_text(
+        f"evaluations:\n  - {{name: x, dataset: {tmp_path}/none.jsonl, fields: [q], action: drop_rows}}\n"
+    )
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"tokenizer": str(tmp_path)}, "mix-tokenizer"),
+        ({"tokenizer": str(tmp_path / "none")}, "mix-tokenizer"),
+        ({"filters": ["no_such_module:polite"]}, "filter-function"),
+        ({"decontaminate": {"against": str(tmp_path / "evals.yaml")}}, "hub-repo-name"),
+    ]
+    for keys, slug in cases:
+        mix = write_mix(tmp_path, {"a.jsonl": chats(2)}, **keys)
+        done = mix_here(mix, "--output_dir", tmp_path / "out", "--workers", "1")
+        assert (done.returncode, slugs(done.stderr)) == (2, {slug})
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "out" / ".build").exists()
 
 
 def test_flags_are_listed_and_wrong_ones_refused(tmp_path: Path) -> None:

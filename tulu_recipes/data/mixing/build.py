@@ -21,6 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from tulu_recipes.data.filters import make_filter
 from tulu_recipes.data.mixing.cluster import LOGS, refuse_queued
 from tulu_recipes.data.mixing.columns import mix_schema
 from tulu_recipes.data.mixing.convert import convert_part
@@ -134,12 +135,13 @@ def build_mix(
         finish = partial(
             finish_build, output_dir.resolve(), describe, locked=locked, byte_for_byte=byte_for_byte, keep=keep
         )
-        return Built(finish(), new=True) if passes(build, finish) else Built(None, new=True)
+        return Built(finish(keep=False), new=True) if passes(build, finish) else Built(None, new=True)
 
 
 def _resolve(mix: Mix, lock: Lock | None) -> tuple[Job, dict[str, Any], MixEvaluations | None]:
     """The job, all that identifies it, and its evaluations."""
     pins = {} if lock is None else {n: s["revision"] for n, s in enumerate(lock["sources"]) if s["revision"]}
+    _check_own_filters(mix)
     sources = resolve_sources(mix, pins)
     tokenizer_file, tokenizer = resolve_tokenizer(mix, ((lock or {}).get("tokenizer") or {}).get("revision"))
     evaluations = load_evaluations(mix, (lock or {}).get("decontamination"))
@@ -155,6 +157,13 @@ def _resolve(mix: Mix, lock: Lock | None) -> tuple[Job, dict[str, Any], MixEvalu
     identity = hashlib.sha256(text.encode()).hexdigest()
     job = Job(mix, sources, mix_schema(sources, mix.target), tokenizer_file, evaluations is not None, identity)
     return job, json.loads(text), evaluations
+
+
+def _check_own_filters(mix: Mix) -> None:
+    """Import the functions that a mix names as module:function, before anything is downloaded."""
+    for call in (*mix.filters, *(call for source in mix.sources for call in source.filters)):
+        if ":" in call.name:
+            make_filter(call.name, call.params, target=mix.target, tokenizer=None)
 
 
 def finish_build(

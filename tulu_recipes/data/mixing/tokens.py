@@ -38,6 +38,10 @@ def resolve_tokenizer(mix: Mix, pin: str | None = None) -> tuple[str | None, dic
             raise DataError(_missing(mix, f"{path} does not exist"))
     else:
         path, commit = _download(mix, pin)
+    try:
+        load_counter(str(path))
+    except Exception as error:  # what the library raises has no class of its own
+        raise DataError(_missing(mix, f"{path} is no tokenizer ({error})")) from error
     return str(path), {"name": mix.tokenizer, "revision": commit, "sha256": file_sha256(path)}
 
 
