@@ -109,7 +109,7 @@ def build_mix(
         describe: adds the card and whatever else explains the rows to the finished folder.
         locked: a lock whose sources are taken and whose rows must come out again.
         byte_for_byte: with `locked`, the parquet files must be the same too.
-        keep: write the lock beside the mix file too.
+        keep: the last of submitted jobs also writes the lock beside the mix file.
         wait: for another process that builds in this folder, in place of refusing.
     Raises:
         DataError: a source cannot be read, rows do not suffice, or the lock does not hold; what was there before in

@@ -1,0 +1,33 @@
+"""Tasks in processes: all are done, what one raises is raised, and a killed worker is said in words."""
+
+import os
+import signal
+
+import pytest
+
+from tests.data.mixing.mixes import QUIET
+from tulu_recipes.data.mixing.workers import run_tasks
+from tulu_recipes.errors import DataError
+
+pytestmark = pytest.mark.integration
+
+
+def one_in_three_is_killed(number: int) -> int:
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def one_in_three_fails(number: int) -> int:
+    if number == 1:
+        raise KeyError("the row")
+    return number
+
+
+def test_a_killed_worker_is_named_and_a_failing_task_raises_what_it_raised() -> None:
+    with pytest.raises(DataError) as refused:
+        run_tasks(one_in_three_is_killed, range(3), total_rows=3, title="Testing", workers=2, console=QUIET)
+    assert refused.value.slugs == ["mix-worker-killed"]
+    assert "fewer  --workers" in str(refused.value)
+    with pytest.raises(KeyError, match="the row"):
+        run_tasks(one_in_three_fails, range(3), total_rows=3, title="Testing", workers=2, console=QUIET)
