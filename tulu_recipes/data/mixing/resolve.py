@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +29,31 @@ def resolve_sources(mix: Mix, pinned: Mapping[int, str] | None = None) -> tuple[
             source is missing or gated, or has no such configuration or split.
     """
     pins = pinned or {}
+    # slices of one dataset by `where` are asked for and loaded once, so they are of one commit too
+    first = {_rows_of(source, pins.get(number)): number for number, source in reversed(list(enumerate(mix.sources)))}
     problems = [
-        problem for number, source in enumerate(mix.sources) for problem in _unreadable(source, pins.get(number))
+        problem for number in sorted(first.values()) for problem in _unreadable(mix.sources[number], pins.get(number))
     ]
     if problems:
         raise DataError(problems)
     resolved = []
+    at_hand: dict[tuple[str | None, ...], _AtHand] = {}
     for number, source in enumerate(mix.sources):
         try:
-            resolved.append(_resolve(mix, number, source, pins.get(number)))
+            key = _rows_of(source, pins.get(number))
+            if key not in at_hand:
+                at_hand[key] = _load(source, pins.get(number))
+            resolved.append(_resolve(mix, number, source, at_hand[key]))
         except (DataError, HubError) as error:
             problems += [_placed(problem, source) for problem in error.problems]
     if problems:
         raise DataError(problems)
     return tuple(resolved)
+
+
+def _rows_of(source: MixSource, pin: str | None) -> tuple[str | None, ...]:
+    """Equal for sources that are taken from the same rows."""
+    return source.name, source.config, source.split, source.revision, pin
 
 
 def hub_id(source: MixSource) -> str | None:
@@ -98,7 +109,17 @@ def _placed(problem: Problem, source: MixSource) -> Problem:
     return replace(problem, where=f"{source.place} ({problem.where})" if problem.where else source.place)
 
 
-def _resolve(mix: Mix, number: int, source: MixSource, pin: str | None) -> ResolvedSource:
+@dataclass(frozen=True)
+class _AtHand:
+    """Rows that are downloaded or read. licence: as the card has it. files: with their hashes."""
+
+    rows: Dataset
+    commit: str | None
+    licence: str | None
+    files: list[dict[str, Any]]
+
+
+def _load(source: MixSource, pin: str | None) -> _AtHand:
     repo = hub_id(source)
     commit = None
     if repo is not None:
@@ -109,14 +130,18 @@ def _resolve(mix: Mix, number: int, source: MixSource, pin: str | None) -> Resol
         split=source.split,
         revision=None if source.name.startswith(HF) else commit,
     )
-    rows: Dataset = loaded.rows
+    if repo is None:
+        return _AtHand(loaded.rows, None, None, _local_files(source.name, loaded.files))
+    licence = hub.licence_of(repo, repo_type="dataset", revision=commit)
+    return _AtHand(loaded.rows, commit, licence, _hub_files(repo, commit, loaded.files))
+
+
+def _resolve(mix: Mix, number: int, source: MixSource, found: _AtHand) -> ResolvedSource:
+    rows = found.rows
     layout = recognise(rows.features, mix.target, source.place, layout=source.layout, columns=source.columns)
     _check_columns(source, rows.column_names)
-    licence = source.licence
-    if licence is None and repo is not None:
-        licence = hub.licence_of(repo, repo_type="dataset", revision=commit)
-    files = _local_files(source.name, loaded.files) if repo is None else _hub_files(repo, commit, loaded.files)
-    return ResolvedSource(number, source, rows, layout, commit, licence, files)
+    licence = source.licence or found.licence
+    return ResolvedSource(number, source, rows, layout, found.commit, licence, found.files)
 
 
 def _at_commit(name: str, commit: str | None) -> str:
