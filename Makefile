@@ -42,7 +42,7 @@ $(VENV)/.uv: constraints.txt
 
 # Everything is already resolved, so nothing is resolved here (--no-deps): the environment is constraints.txt, line by line.
 # The CPU build of torch goes in first; then torch==$(TORCH) in constraints.txt is met and no CUDA package is ever asked for.
-$(VENV)/.set-up-cpu: $(VENV)/.uv pyproject.toml constraints.txt
+$(VENV)/.set-up-cpu: $(VENV)/.uv pyproject.toml constraints.txt requirements/test-rows.txt
 	@echo "setup: PyTorch $(TORCH), CPU build"
 ifneq ($(TORCH_INDEX),)
 	@$(UV) install --quiet --no-deps --index "$(TORCH_INDEX)" "torch==$(TORCH)+cpu"
@@ -52,6 +52,7 @@ else
 endif
 	@echo "setup: $$(grep -c == constraints.txt) pins of constraints.txt, vLLM's CPU build and DeepSpeed among them"
 	@$(UV) install --quiet --no-deps --compile-bytecode --requirements constraints.txt
+	@$(UV) install --quiet --no-deps --requirements requirements/test-rows.txt
 	@$(UV) install --quiet --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.set-up-cuda && touch $@
 	@echo "setup: done"

@@ -340,7 +340,7 @@ def test_sft_builds_a_mix_uses_it_and_holds_it_to_its_lock(tmp_path: Path, monke
     recipe = write_recipe(tmp_path / "work", dataset_mix=str(mix), dataset_num_proc=1, **keys)
     done = run_sft_here(recipe)
     assert done.returncode == 0, done.stderr
-    run, built = tmp_path / "work" / "run", tmp_path / "runs" / "mixes" / "mix"
+    run, built = tmp_path / "work" / "run", tmp_path / "runs" / "mixes" / "mixes-mix"
     assert read_json(run / "data.lock.json") == read_json(built / LOCK)
     assert str(mix) in (run / "README.md").read_text()
 

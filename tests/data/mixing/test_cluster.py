@@ -135,6 +135,7 @@ def test_relative_paths_and_filters_are_those_of_where_the_command_was_given(
 ) -> None:
     """A task finds the filter's module and the tokenizer's file."""
     (tmp_path / "filters_of_this_test.py").write_text("def short(row):\n    return len(str(row)) < 400\n")
+    monkeypatch.syspath_prepend(str(tmp_path))  # as `python -m` has it
     tiny_tokenizer().save_pretrained(tmp_path / "tok")
     mix = write_mix(
         tmp_path, {"a.jsonl": chats(5)}, filters=["filters_of_this_test:short"], tokenizer="./tok/tokenizer.json"

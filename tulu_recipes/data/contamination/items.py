@@ -58,7 +58,8 @@ def _rows(evaluation: Evaluation, config: str | None, revision: str | None) -> I
     name, count = evaluation.dataset, evaluation.rows_per_config
     if count is not None and not Path(name).exists():
         return first_rows(name, count, config=config, split=evaluation.split, revision=revision)
-    rows = load_dataset_rows(name, config=config, split=evaluation.split, revision=revision)
+    split = None if Path(name).is_file() else evaluation.split  # a file has no splits
+    rows = load_dataset_rows(name, config=config, split=split, revision=revision)
     there = rows.column_names
     columns = {field if field in there else field.split(".")[0]: field for field in evaluation.fields}
     for column, field in columns.items():
