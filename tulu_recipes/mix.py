@@ -196,8 +196,8 @@ def _push(folder: Path, repo_id: str, options: argparse.Namespace) -> int:
         revision=options.revision,
         private=options.private or None,
         commit_message=f"{lock['name']}: {lock['result']['rows']:,} rows",
-        # contamination.json quotes evaluation items, which should not be found in yet another place
-        ignore_patterns=["_build.lock", ".build/*", ".logs/*", "contamination.json"],
+        # contamination.json and .md quote evaluation items, which should not be found in yet another place
+        ignore_patterns=["_build.lock", ".build/*", ".logs/*", "contamination.*"],
         resume_command=again,
     )
     said = "Pushed already, nothing has changed" if before and url.endswith(before) else "Pushed"

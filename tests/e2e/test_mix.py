@@ -398,6 +398,11 @@ def test_a_planted_test_question_is_removed_and_counted(tmp_path: Path, tokeniza
     assert (entry["evaluation"], entry["rows_removed"]) == ("gsm", 1)
     card = (tmp_path / "out" / "README.md").read_text()
     assert "gsm" in card.partition("## Contamination")[2]
+    report = read_json(tmp_path / "out" / "contamination.json")
+    assert report["sources"][str(tmp_path / "a.jsonl")]["removed_rows"] == [5]
+    assert [sample["row"] for sample in report["samples"]] == [5]
+    assert "⟦" in report["samples"][0]["row_text"]
+    assert "a.jsonl row 5, gsm item 0" in (tmp_path / "out" / "contamination.md").read_text()
 
 
 def test_rows_are_shown_as_a_person_reads_them(tmp_path: Path) -> None:

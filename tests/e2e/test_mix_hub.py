@@ -11,6 +11,7 @@ import yaml
 from tests.data.mixing.mixes import chat, chats, rows_of, shard_bytes, write_mix
 from tests.hub.fixtures import RunningHub
 from tests.stage import slugs
+from tests.tiny import write_rows
 from tulu_recipes.data.mixing.lock import LOCK
 from tulu_recipes.run import read_json
 
@@ -71,6 +72,13 @@ def test_a_mix_is_pushed_and_a_stranger_loads_its_rows(hub: RunningHub, tmp_path
     dataset(hub, "alice/secret", chats(3, "s"), private=True)
     hub.add_repo("dataset", "alice/public", {})
     mix_of(tmp_path, "name: org/a, rows: 20", "name: alice/secret")
+    write_rows(
+        tmp_path / "items.jsonl", [{"question": "which of these is the question that nobody asks in training?"}]
+    )
+    evaluation = "{name: items, dataset: items.jsonl, fields: [question], action: report}"
+    (tmp_path / "evals.yaml").write_text(f"evaluations:\n  - {evaluation}\n", encoding="utf-8")
+    with (tmp_path / "mix.yaml").open("a", encoding="utf-8") as file:
+        file.write("decontaminate: {against: evals.yaml}\n")
     (tmp_path / "empty").mkdir()
     build = "mix.yaml --output_dir out --workers 1"
     env = hub.env()
@@ -100,6 +108,8 @@ def test_a_mix_is_pushed_and_a_stranger_loads_its_rows(hub: RunningHub, tmp_path
     repo = hub.repo("alice/mixed", kind="dataset")
     assert repo.private
     files = hub.files("alice/mixed", kind="dataset")
+    # the contamination report quotes evaluation items, and stays at home
+    assert {"contamination.json", "contamination.md"} <= {path.name for path in (tmp_path / "out").iterdir()}
     assert set(files) == {"README.md", "data/train-00000-of-00001.parquet", "length_histogram.png", LOCK}
     assert repo.at("dev").files == repo.metadata().files
     card = files["README.md"].decode()

@@ -25,14 +25,15 @@ def print_mix_plan(mix: Mix, console: Console) -> None:
     """
     plan = plan_mix(mix, console)
     console.print(f"{mix.path}: {len(mix.sources)} source{'s' if len(mix.sources) > 1 else ''} for {mix.target}.")
-    print_mix_table(mix_table_from_plan(plan.sources), console)
+    if plan.sources:
+        print_mix_table(mix_table_from_plan(plan.sources), console)
     steps = [str(call) for call in mix.filters]
     if mix.decontaminate is not None:
         evaluations = load_evals(mix.decontaminate["against"]).evaluations
         steps.append(f"decontaminate against {len(evaluations)} evaluations of {mix.decontaminate['against']}")
     if steps:
         console.print(f"Steps of all sources: {', '.join(steps)}.", soft_wrap=True)
-    for caveat in plan.caveats:
+    for caveat in plan.caveats if plan.sources else ():
         console.print(caveat, soft_wrap=True)
     if plan.problems:
         raise DataError(plan.problems, headline=f"{mix.path}: sources that cannot be read.")
@@ -50,6 +51,8 @@ def plan_mix(mix: Mix, console: Console) -> MixPlan:
                 planned.append(_plan(mix, source, counter))
             except TuluError as error:
                 problems += error.problems
+                if "hub-unreachable" in error.slugs:
+                    break  # the others would wait for the same answer
     whole = sum(source.tokens or 0 for source in planned)
     known = whole > 0 and not problems and all(source.tokens is not None for source in planned)
     shares = [source.tokens / whole if known and source.tokens is not None else None for source in planned]

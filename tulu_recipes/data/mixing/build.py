@@ -52,7 +52,15 @@ from tulu_recipes.errors import DataError, Problem
 from tulu_recipes.run import naming_full_disk, read_json, write_json
 
 Describe = Callable[[Path, Lock], None]
-OURS = ("_build.lock", LOCK, "data", "README.md", "length_histogram.png", "contamination.json")  # of a mix's folder
+OURS = (
+    "_build.lock",
+    LOCK,
+    "data",
+    "README.md",
+    "length_histogram.png",
+    "contamination.json",
+    "contamination.md",
+)  # of a mix's folder
 
 
 class RunPasses(Protocol):
