@@ -83,7 +83,7 @@ def test_a_mix_is_told_with_its_rows_card_and_histogram(
     folder = "    runs/mixes/tiny-rlvr/"
     assert told.splitlines() == [
         "data_mixes/tiny/rlvr.yaml: 240 rows from 1 source",
-        *(folder + name for name in ("README.md", "length_histogram.png", "contamination.json", "mix.lock.json")),
+        *(folder + name for name in ("README.md", "length_histogram.png", "contamination.md", "mix.lock.json")),
     ]
     printed = capfd.readouterr()
     assert printed.out.startswith("$ python -m tulu_recipes.mix data_mixes/tiny/rlvr.yaml\n")

@@ -26,7 +26,7 @@ from tulu_recipes.errors import Problem, TrainingError, TuluError
 
 FINISHED = "finished"
 REPORT_FILES = ("report.md", "loss.png", "samples.md", "recipe.resolved.yaml")
-MIX_FILES = ("README.md", "length_histogram.png", "contamination.json", LOCK)
+MIX_FILES = ("README.md", "length_histogram.png", "contamination.md", LOCK)
 
 
 @dataclass(frozen=True)
