@@ -115,6 +115,14 @@ def test_a_mix_is_judged_source_by_source(folder: Path) -> None:
     assert pq.read_schema(shards[1]).names == ["prompt", "completion"]
 
 
+@pytest.mark.parametrize("role", ["User", "human", "Human", " prompter "])
+def test_user_turns_are_found_however_their_role_is_spelled(folder: Path, role: str) -> None:
+    row = {"conversations": [{"from": role, "value": UNSEEN}, {"from": "gpt", "value": "x"}]}
+    write_lines(folder / "talk.jsonl", [row, {"conversations": [{"from": role, "value": "Hello there."}]}])
+    assert run("talk.jsonl", "--output_dir", "clean") == 0
+    assert read(folder / "clean")["sources"]["talk.jsonl"]["rows_removed"] > 0
+
+
 def test_a_built_mix_is_judged_by_its_source_column(folder: Path) -> None:
     (folder / "built/data").mkdir(parents=True)
     (folder / "built/mix.lock.json").write_text("{}")

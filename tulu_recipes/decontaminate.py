@@ -40,11 +40,15 @@ def main(argv: list[str]) -> int:
             Problem("bad-argument", "command line", f"--workers is {options.workers}.", "write a number above 0.")
         )
     evals = load_evals(options.against)  # a broken file is answered before the libraries load
+    from datasets import disable_progress_bars
+
     from tulu_recipes.data.contamination.clean import check_output_dir, judge, open_targets, write_output
     from tulu_recipes.data.contamination.index import EvalIndex
     from tulu_recipes.data.contamination.items import load_items
     from tulu_recipes.data.contamination.report import rich_table
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     if options.output_dir:
         check_output_dir(Path(options.output_dir))
     targets = open_targets(

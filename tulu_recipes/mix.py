@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str]) -> int:
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.limit is not None and options.locked is not None:
+        parser.error("--limit is a trial of a few rows, --locked gives all rows of the lock again: use one of them")
+    if (options.masks or options.full) and not options.show:
+        parser.error("--masks and --full say how rows are shown: add  --show N")
     if options.executor and options.workers:
         what = "--workers is for a build on this machine; where --executor is given, its file says how many tasks run."
         mend = f"leave --workers out, and write  workers: {options.workers}  into {options.executor}."
@@ -222,11 +227,14 @@ def _show(folder: Path, options: argparse.Namespace) -> None:
     """Sampled rows of a finished mix, on stdout."""
     import random
 
+    from datasets import disable_progress_bars
     from rich.console import Console
 
     from tulu_recipes.data.mixing.use import read_built
     from tulu_recipes.reports.show_rows import show_rows
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     rows, lock = read_built(folder)
     picked = random.Random(options.seed).sample(range(len(rows)), min(options.show, len(rows)))
     tokenizer = _tokenizer(lock, options) if options.masks else None

@@ -4,6 +4,7 @@ Rows are counted in Parquet footers and line ends where that is possible (exact)
 or reckoned from file sizes (estimates). Lengths are those of the first rows, which need not be like the others.
 """
 
+import math
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -19,11 +20,11 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from tulu_recipes import hub
 from tulu_recipes.data.row_counts import RowCount, count_rows, first_csv_rows, first_parquet_rows
 from tulu_recipes.data.sources import FILE_TYPES
+from tulu_recipes.data.statistics import CHARACTERS_PER_TOKEN
 from tulu_recipes.errors import DataError, Problem, TuluError
 from tulu_recipes.hub_problems import Repo, explained
 
 SAMPLE_ROWS = 100
-CHARACTERS_PER_TOKEN = 4  # of English text under current tokenizers, where none is named
 HUB_ADDRESS = re.compile(r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<path>.+))?")
 CAVEATS = (
     "Rows that filters, duplicates and decontamination will remove are still counted: which, only the build knows.",
@@ -172,7 +173,7 @@ def rows_taken(source: PlannableSource, count: RowCount, where: str) -> int | No
     if count.rows is None:
         return None
     factor = source.fraction_of_source if source.fraction_of_source is not None else source.repeat
-    return count.rows if factor is None else round(factor * count.rows)
+    return count.rows if factor is None else math.floor(factor * count.rows + 0.5)  # as data.mixing.keys rounds
 
 
 def text_lengths(tokenizer: Any | None) -> Measure:
@@ -218,6 +219,9 @@ def _locate(source: PlannableSource, where: str) -> _Place:
             raise DataError(
                 Problem("file-type-unknown", where, what, f"convert it to one of {', '.join(FILE_TYPES)}.")
             )
+        if source.split not in (None, "train"):
+            what = f"There is no split {source.split!r}; the dataset has 'train'."
+            raise DataError(Problem("split-unknown", where, what, "name one of these splits."))
         return _Place(where, builder, {"data_files": str(path)}, "train")
     if path.exists():
         return _Place(where, str(path), {"name": source.config}, source.split)

@@ -166,7 +166,9 @@ def _load_file(path: Path, row_fault: RowFault) -> LoadedRows:
                 "file-unreadable",
                 str(path),
                 f"The file cannot be read as {builder}: {found or _root_cause(error)}.",
-                "mend or remove these rows; every row needs the same columns and types.",
+                "mend or remove these rows; every row needs the same columns and types."
+                if builder in ("json", "csv")
+                else "copy or write the file anew: it was cut, is of another format, or holds no rows.",
             )
         ) from error
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+CHARACTERS_PER_TOKEN = 4  # of English text under current tokenizers, where none is named
 DIGITS = 4  # decimals of shares and means
 MOST_LABELS = 200  # the largest stand alone, the others are counted together: labels may come from the rows themselves
 FIRST_EDGE = 8  # lengths below fall into one bin

@@ -1,5 +1,6 @@
 """What a mix would take, as `plan` prints it: every source before its download, and how sure each number is."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,10 +10,12 @@ from rich.console import Console
 
 from tulu_recipes.data.contamination.evals_file import load_evals
 from tulu_recipes.data.layouts import BrokenRow, recognise, turns
-from tulu_recipes.data.mix_plan import CHARACTERS_PER_TOKEN, MixPlan, PlannedSource, plan_source
+from tulu_recipes.data.mix_plan import MixPlan, PlannedSource, plan_source
+from tulu_recipes.data.mixing.build import check_own_filters
 from tulu_recipes.data.mixing.mix_file import Mix, MixSource
 from tulu_recipes.data.mixing.tokens import load_counter, resolve_tokenizer
 from tulu_recipes.data.mixing.where import is_wanted
+from tulu_recipes.data.statistics import CHARACTERS_PER_TOKEN
 from tulu_recipes.errors import DataError, Problem, TuluError
 from tulu_recipes.reports.mix_table import mix_table_from_plan, print_mix_table
 
@@ -41,6 +44,7 @@ def print_mix_plan(mix: Mix, console: Console) -> None:
 
 def plan_mix(mix: Mix, console: Console) -> MixPlan:
     """Plan source by source, with its progress; one that cannot be read does not hide the next."""
+    check_own_filters(mix)
     file, _ = resolve_tokenizer(mix)
     counter = load_counter(file) if file else None
     planned, problems = [], []
@@ -110,7 +114,10 @@ def _with_amount(source: MixSource, planned: PlannedSource, kept: float) -> Plan
     if left is None:
         return replace(planned, name=source.title, rows_taken=source.rows, notes=tuple(notes))
     factor = source.fraction_of_source or source.repeat or 1.0
-    taken = source.rows if source.rows is not None else round(factor * left)
+    taken = source.rows if source.rows is not None else math.floor(factor * left + 0.5)
+    if taken == 0:
+        what = f"{source.title}: {factor:g} of {left:,} rows is none."
+        raise DataError(Problem("mix-amount", source.place, what, "take more, or remove the source."))
     if source.rows is not None and source.rows > left and planned.rows_exact and not source.rows_where:
         what = f"rows: {source.rows:,} is more than the {left:,} rows there are."
         mend = "lower it, or use `repeat` to take rows more than once."
@@ -121,7 +128,7 @@ def _with_amount(source: MixSource, planned: PlannedSource, kept: float) -> Plan
         name=source.title,
         rows_taken=taken,
         rows_exact=planned.rows_exact and not source.rows_where,
-        repeats=taken / left if left else None,
+        repeats=taken / min(taken, left) if left else None,
         tokens=round(per_row * taken),
         notes=tuple(notes),
     )

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tulu_recipes.data.statistics import CHARACTERS_PER_TOKEN
 from tulu_recipes.reports.shown_names import is_local
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class MixTableRow:
 
 
 def mix_table_from_lock(lock: Mapping[str, Any]) -> list[MixTableRow]:
-    """The exact table of a finished mix."""
+    """The exact table of a finished mix; only tokens are estimated where no tokenizer counted them."""
     unit = "tokens" if lock["result"]["tokens"] is not None else "characters"
     whole = lock["result"][unit]
     return [
@@ -43,10 +44,11 @@ def mix_table_from_lock(lock: Mapping[str, Any]) -> list[MixTableRow]:
             rows_available=source["rows_available"],
             rows_taken=source["rows"],
             repeats=source["rows"] / source["distinct_rows"] if source["distinct_rows"] else None,
-            tokens=source["tokens"],
+            tokens=source["tokens"] if unit == "tokens" else round(source["characters"] / CHARACTERS_PER_TOKEN),
             share=source[unit] / whole if whole else None,
             licence=source["licence"],
             revision=None if is_local(source) else source["revision"],
+            estimated=frozenset() if unit == "tokens" else frozenset({"tokens"}),
         )
         for source in lock["sources"]
     ]

@@ -234,6 +234,13 @@ def test_a_user_s_filter_is_called_with_every_column(tmp_path: Path, monkeypatch
     assert sorted(questions(tmp_path / "out")) == ["q 2", "q 3"]
     assert lock["sources"][0]["steps"][1]["reasons"] == {"rude": 2}
     assert "score" not in rows_of(tmp_path / "out")[0]
+    assert not build(mix, tmp_path / "out").new
+    # another text of the function is another mix, and not what the lock holds
+    (tmp_path / "my_filters.py").write_text("def polite(row):\n    return True\n", encoding="utf-8")
+    (problem,) = problems_of(mix, tmp_path / "again", locked=tmp_path / "out" / "mix.lock.json")
+    assert problem.slug == "mix-source-moved"
+    assert "my_filters:polite has changed" in problem.what
+    assert build(mix, tmp_path / "out").new
 
 
 def test_tokens_are_those_of_the_named_tokenizer(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tulu_recipes.data.conversion import ROLES
 from tulu_recipes.errors import DataError, Problem
 
-USER_ROLES = ("user", "human")
+USER_ROLES = tuple(sorted(name for name, role in ROLES.items() if role == "user"))  # as the layouts read them
 
 
 def text_columns(schema: pa.Schema, where: str, named: Sequence[str] = ()) -> tuple[str, ...]:
@@ -76,7 +77,8 @@ def _turns(column: pa.Array, name: str) -> pa.ListArray:
     values = pc.list_flatten(column)
     if pa.types.is_struct(values.type):
         role, content = _keys(values.type)
-        user = pc.is_in(values.field(role), pa.array(USER_ROLES, values.field(role).type))
+        said = pc.utf8_trim_whitespace(pc.utf8_lower(values.field(role)))
+        user = pc.is_in(said, pa.array(USER_ROLES, said.type))
         values = values.field(content)
     else:
         user = pa.array(np.ones(len(values), bool))

@@ -3,9 +3,12 @@
 The function returns True or None to keep the row, False or a reason in words to drop it.
 """
 
+import hashlib
 import importlib
+import importlib.util
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tulu_recipes.data.filters.kinds import RowFilter
@@ -18,6 +21,23 @@ def name_problems(name: str) -> list[str]:
     if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", name):
         return []
     return [f"{name!r} is no module:function. Write it as in my_package.my_filters:polite."]
+
+
+def source_sha256(name: str) -> str:
+    """Hash of the file that holds the function, so that a change of it is noticed.
+
+    Raises:
+        DataError: there is no such module, or it has no file.
+    """
+    module_name = name.partition(":")[0]
+    try:
+        spec = importlib.util.find_spec(module_name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        what = f"There is no file of the module {module_name}."
+        raise _fault(name, what, "check the spelling, and that it can be imported where the mix runs (PYTHONPATH).")
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
 
 
 def load(name: str, params: Mapping[str, Any]) -> RowFilter:

@@ -38,6 +38,7 @@ from tulu_recipes.data.mixing.lock import (
     check_sources_are_locked,
     keep_beside,
     make_lock,
+    own_filter_hashes,
     read_lock,
     same_build,
     tool_versions,
@@ -149,7 +150,7 @@ def build_mix(
 def _resolve(mix: Mix, lock: Lock | None) -> tuple[Job, dict[str, Any], MixEvaluations | None]:
     """The job, all that identifies it, and its evaluations."""
     pins = {} if lock is None else {n: s["revision"] for n, s in enumerate(lock["sources"]) if s["revision"]}
-    _check_own_filters(mix)
+    check_own_filters(mix)
     sources = resolve_sources(mix, pins)
     tokenizer_file, tokenizer = resolve_tokenizer(mix, ((lock or {}).get("tokenizer") or {}).get("revision"))
     evaluations = load_evaluations(mix, (lock or {}).get("decontamination"))
@@ -161,17 +162,18 @@ def _resolve(mix: Mix, lock: Lock | None) -> tuple[Job, dict[str, Any], MixEvalu
         "tokenizer": tokenizer,
         "decontamination": None if evaluations is None else evaluations.entry(),
     }
+    if mix.own_filters():
+        fingerprint["own_filters"] = own_filter_hashes(mix)
     text = json.dumps(fingerprint)
     identity = hashlib.sha256(text.encode()).hexdigest()
     job = Job(mix, sources, mix_schema(sources, mix.target), tokenizer_file, evaluations is not None, identity)
     return job, json.loads(text), evaluations
 
 
-def _check_own_filters(mix: Mix) -> None:
+def check_own_filters(mix: Mix) -> None:
     """Import the functions that a mix names as module:function, before anything is downloaded."""
-    for call in (*mix.filters, *(call for source in mix.sources for call in source.filters)):
-        if ":" in call.name:
-            make_filter(call.name, call.params, target=mix.target, tokenizer=None)
+    for call in mix.own_filters():
+        make_filter(call.name, call.params, target=mix.target, tokenizer=None)
 
 
 def finish_build(
@@ -245,6 +247,8 @@ def _finished_already(output_dir: Path, fingerprint: Mapping[str, Any]) -> Lock 
         "tokenizer": lock["tokenizer"],
         "decontamination": evaluations or None,
     }
+    if "own_filters" in lock:
+        same["own_filters"] = lock["own_filters"]
     if not same_build(same, fingerprint):
         return None
     try:

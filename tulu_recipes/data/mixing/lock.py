@@ -8,6 +8,7 @@ from typing import Any
 
 from tulu_recipes.config.surroundings import local_path
 from tulu_recipes.data.contamination.evals_file import load_evals
+from tulu_recipes.data.filters.user import source_sha256
 from tulu_recipes.data.mixing.job import Job
 from tulu_recipes.data.mixing.mix_file import Mix
 from tulu_recipes.data.mixing.resolve import file_sha256
@@ -35,6 +36,7 @@ def make_lock(
     pairs = zip(made_from["sources"], summary["sources"], strict=True)
     evaluations = made_from["decontamination"]
     totals = ("rows", "tokens", "characters", "content_sha256")
+    own_filters = {"own_filters": made_from["own_filters"]} if "own_filters" in made_from else {}
     return {
         "semantics": SEMANTICS,
         "name": job.mix.name,
@@ -44,11 +46,25 @@ def make_lock(
         "seed": job.mix.seed,
         "tokenizer": made_from["tokenizer"],
         "tools": made_from["tools"],
+        **own_filters,
         "sources": [provenance | counted for provenance, counted in pairs],
         "decontamination": None if evaluations is None else evaluations | {"table": summary["contamination"]},
         "result": {key: summary[key] for key in totals} | {"shards": shards},
         "statistics": summary["statistics"],
     }
+
+
+def own_filter_hashes(mix: Mix) -> dict[str, str]:
+    """Hash of the file of each filter that is the user's own."""
+    return {call.name: source_sha256(call.name) for call in mix.own_filters()}
+
+
+def _moved_filters(mix: Mix, lock: Lock, where: Path) -> list[Problem]:
+    before, after = lock.get("own_filters", {}), own_filter_hashes(mix)
+    what = "The file of the filter {} has changed since the mix was locked."
+    mend = f"undo the change, or build it anew:  {rebuild_command(mix)}"
+    changed = [name for name in after if before.get(name) != after[name]]
+    return [Problem("mix-source-moved", str(where), what.format(name), mend) for name in changed]
 
 
 def tool_versions() -> dict[str, str]:
@@ -155,7 +171,7 @@ def check_local_sources(mix: Mix, lock: Lock) -> None:
     Raises:
         DataError: mix-source-moved, naming each file.
     """
-    problems = []
+    problems = _moved_filters(mix, lock, lock_beside(mix.path))
     for source, locked in zip(mix.sources, lock["sources"], strict=True):
         root = local_path(source.name)
         if locked["revision"] is not None or not root.exists():
@@ -187,6 +203,7 @@ def check_sources_are_locked(
         DataError: mix-source-moved, mix-tool-moved.
     """
     problems = []
+    problems += _moved_filters(job.mix, lock, where)
     accept = f"restore it, or accept it:  {rebuild_command(job.mix)}"
     for source, locked in zip(job.sources, lock["sources"], strict=True):
         changes = "; ".join(list(_moves(locked, source.provenance()))[:5])
@@ -289,7 +306,7 @@ def check_files(folder: Path, lock: Lock) -> None:
         DataError: mix-files-changed.
     """
     problems = []
-    mend = f"build the mix again:  python -m tulu_recipes.mix <{lock['name']}.yaml> --output_dir {folder}"
+    mend = f"build {lock['name']} again, with  --output_dir {folder}"
     listed = {folder / shard["path"] for shard in lock["result"]["shards"]}
     for path in sorted(set((folder / "data").rglob("*.parquet")) - listed):
         what = f"{path.relative_to(folder)} is not in the lock."

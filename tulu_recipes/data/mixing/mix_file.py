@@ -93,6 +93,11 @@ class Mix:
         """By its path, since many are called sft.yaml: data_mixes/tiny/sft.yaml is tiny-sft."""
         return name_of_file(self.path, "data_mixes")
 
+    def own_filters(self) -> list[FilterCall]:
+        """The filters that are functions of the user, module:function."""
+        calls = (*self.filters, *(call for source in self.sources for call in source.filters))
+        return [call for call in calls if ":" in call.name]
+
     def meaning(self) -> dict[str, Any]:
         """A mix file that says the same, without comments and overlays: equal for mixes that mean the same."""
         values = asdict(self)

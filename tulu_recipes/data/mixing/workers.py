@@ -57,8 +57,13 @@ def _results(work: Callable[[T], int], tasks: Sequence[T], workers: int) -> Iter
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as error:
-            what = "A worker process was killed, most likely by the system because memory ran out."
-            mend = "run the same command again, with fewer  --workers: finished parts are kept."
+            what = (
+                "A worker process died: killed by the system because memory ran out, most likely, or unable to start."
+            )
+            mend = (
+                "run the same command again, with fewer  --workers: finished parts are kept. A script of your own "
+                'needs  if __name__ == "__main__":  around the build.'
+            )
             raise DataError(Problem("mix-worker-killed", "", what, mend)) from error
         except KeyboardInterrupt:
             for worker in set(multiprocessing.active_children()) - before:
