@@ -5,13 +5,14 @@ import re
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.tiny import conversation, save_base, write_rows
+from tests.tiny import conversation, pair, save_base, write_rows
 
 QUIET = {
     "OMP_NUM_THREADS": "1",
@@ -52,6 +53,16 @@ def write_recipe(folder: Path, rows: list[dict[str, Any]] | None = None, **keys:
     return path
 
 
+def write_pair_recipe(folder: Path, rows: list[dict[str, Any]] | None = None, **keys: Any) -> Path:
+    """As `write_recipe` for the stages dpo and reward: 40 pairs."""
+    rows = rows or [pair(i, 1 + i % 3) for i in range(40)]
+    path = write_recipe(folder, rows, **keys)
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    del recipe["loss_reduction"]
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    return path
+
+
 def sft_command(recipe: Path, *overrides: str) -> list[str]:
     return [sys.executable, "-m", "tulu_recipes.sft", str(recipe), *overrides]
 
@@ -71,11 +82,16 @@ def run_sft(
 
 def run_sft_here(recipe: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     """The same in this process, without the seconds that a start takes: what the command's entry point does."""
+    return run_here("sft", recipe, *overrides)
+
+
+def run_here(stage: str, recipe: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """`python -m tulu_recipes.STAGE RECIPE …` in this process."""
     import torch
 
     from tulu_recipes.config.entry import run_cli
-    from tulu_recipes.sft import main
 
+    main = import_module(f"tulu_recipes.{stage}").main
     torch.set_num_threads(1)  # as QUIET does: threads that wait for each other make tiny steps slow
     argv = [str(recipe), *overrides]
     with redirect_stderr(StringIO()) as errors, redirect_stdout(StringIO()) as output:

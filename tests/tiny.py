@@ -59,6 +59,16 @@ def conversation(number: int, turns: int = 1, answer_words: int = 3) -> dict[str
     return {"messages": messages, "source": f"source-{number % 2}"}
 
 
+def pair(number: int, turns: int = 1) -> dict[str, object]:
+    """A deterministic preference pair in the published layout, whose answers differ in length and in no other turn."""
+    chosen = conversation(number, turns, 9)["messages"]
+    assert isinstance(chosen, list)
+    words = [WORDS[(number * 3 + 2 * i) % len(WORDS)] for i in range(1 + (number * 3) % 7)]
+    rejected = [*chosen[:-1], {"role": "assistant", "content": " ".join(["no", *words])}]
+    source = f"source-{number % 2}"
+    return {"prompt": chosen[-2]["content"], "chosen": chosen, "rejected": rejected, "source": source}
+
+
 def save_base(folder: Path, tokenizer: PreTrainedTokenizerFast | None = None, **config: object) -> Path:
     """A model folder as `from_pretrained` reads it."""
     tokenizer = tokenizer or tiny_tokenizer()

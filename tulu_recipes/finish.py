@@ -16,9 +16,10 @@ from tulu_recipes.run import FINISHED, TRAINED, Run, read_json, write_json
 from tulu_recipes.trainers.arguments import quantization_config
 from tulu_recipes.trainers.verify import check_saved, probe_logits
 
-FINAL_METRICS = ("eval_loss", "eval_mean_token_accuracy", "eval_entropy")
+# Of an evaluation, what says nothing about the model
+CLOCKWORK = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_num_tokens")
 # What stays at home: training state is large, and of no use to who loads the model
-NOT_PUSHED = ["checkpoint-*", "*.lock", ".*", "training_args.bin", "not-finite-*"]
+NOT_PUSHED = ["checkpoint-*", "*.lock", ".*", "training_args.bin", "not-finite-*", "ref_log_probs/*"]
 
 
 def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer) -> None:
@@ -28,7 +29,7 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
         TrainingError: the saved model is not the trained one, or the trainer saw other tokens than the audit counted.
     """
     metrics = _last_evaluation(trainer) if data.heldout is not None else {}
-    probe = data.train[0]["input_ids"]
+    probe = data.train[0]["input_ids" if recipe.stage == "sft" else "chosen_ids"]
     trained = probe_logits(trainer, probe)
     trainer.save_model(str(run.folder), _internal_call=True)
     trainer.accelerator.wait_for_everyone()
@@ -39,6 +40,7 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
         run.folder,
         trained,
         probe,
+        scorer=recipe.stage == "reward",
         trust_remote_code=bool(recipe["trust_remote_code"]),
         quantization_config=quantization,
         # over a quantised base TRL trains adapters in bfloat16; the copy computes in float32
@@ -46,7 +48,9 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
     )
     run.update(
         saved_model_difference=difference,
-        final_metrics={key: value for key, value in metrics.items() if key in FINAL_METRICS},
+        final_metrics={
+            key: value for key, value in metrics.items() if key.startswith("eval_") and key not in CLOCKWORK
+        },
         seconds=run.clock.seconds,
         counters=_compare_counters(recipe, data, trainer),
     )
@@ -73,11 +77,14 @@ def _compare_counters(recipe: Recipe, data: StageData, trainer: Any) -> dict[str
         "supervised_tokens": data.audit.total.supervised_tokens * epochs,
     }
     seen = {"tokens": trainer._total_train_tokens, "supervised_tokens": trainer.progress.supervised_tokens}
+    if recipe.stage == "reward":  # whose every token is read, and none predicted
+        promised["supervised_tokens"] = promised["tokens"]
     # a sampler repeats rows where they do not divide among the processes, and max_steps cuts epochs
     per_step = trainer.args.per_device_train_batch_size * processes
     comparable = trainer.args.max_steps <= 0 and float(epochs).is_integer()
     # TRL counts what fills a padding-free row as tokens
-    filled = bool(trainer.args.pad_to_multiple_of) and (trainer.args.packing or trainer.args.padding_free)
+    padding_free = recipe.values.get("packing") or recipe.values.get("padding_free")
+    filled = bool(padding_free and trainer.args.pad_to_multiple_of)
     comparable = comparable and not filled and (processes == 1 or len(trainer.train_dataset) % per_step == 0)
     if comparable and promised != seen:
         raise TrainingError(

@@ -35,8 +35,8 @@ from tulu_recipes.config.load import load_recipe
 from tulu_recipes.config.memory import MemoryEstimate, MixedPrecision, Sharding, estimate_memory
 from tulu_recipes.config.model_files import files_of_model
 from tulu_recipes.config.model_shape import ModelShape
+from tulu_recipes.config.our_keys import OUR_KEYS
 from tulu_recipes.config.recipe import Recipe
-from tulu_recipes.config.schema import OUR_KEYS
 from tulu_recipes.config.surroundings import Surroundings, is_local
 from tulu_recipes.config.yaml_lines import read_flat_yaml
 from tulu_recipes.errors import DataError, Problem, RecipeError

@@ -17,15 +17,14 @@ from transformers.utils.logging import disable_progress_bar
 from tulu_recipes import hub
 from tulu_recipes.config.check_hub import hub_model_id
 from tulu_recipes.config.recipe import Recipe
-from tulu_recipes.data.audit import Audit, Limits, audit_rows, check_limits, print_audit
+from tulu_recipes.data.audit import Audit
 from tulu_recipes.data.mixing.build import LocalPasses
 from tulu_recipes.data.mixing.lock import Lock
 from tulu_recipes.data.mixing.use import check_mix, use_mix
 from tulu_recipes.data.mixing.workers import default_workers
-from tulu_recipes.data.sources import load_rows
-from tulu_recipes.data.supervision import tokenize_rows, trainable_rows
 from tulu_recipes.data.template import load_tokenizer
 from tulu_recipes.errors import DataError, Problem, RecipeError
+from tulu_recipes.prepare_rows import ROWS_OF_STAGE
 from tulu_recipes.reports.mix_folder import describe_mix
 from tulu_recipes.run import FINISHED, TRAINED, Run, naming_full_disk, open_run, read_json, write_json
 from tulu_recipes.sampling import generate_answers, load_for_sampling, outside_zero3
@@ -81,6 +80,7 @@ def prepare_data(recipe: Recipe) -> StageData:
     Raises:
         DataError: every reason at once; nothing was written.
     """
+    work = ROWS_OF_STAGE[recipe.stage]
     console = Console(stderr=True)
     if not console.is_terminal:
         console.width = LOG_WIDTH
@@ -99,22 +99,22 @@ def prepare_data(recipe: Recipe) -> StageData:
     # ranks of one machine take turns, so that the first fills the cache and the others read it
     with FileLock(Path(gettempdir()) / f"tulu_recipes-{getuser()}-{recipe.fingerprint()[:12]}.lock"):
         rows, lock = _train_rows(recipe, console)
-        tokenized = _tokenize(recipe, rows, tokenizer)
+        tokenized = work.tokenize(recipe, rows, tokenizer, _data_name(recipe))
         text = _heldout_rows(recipe)
-        heldout = None if text is None else _tokenize(recipe, text, tokenizer)
-    audit = audit_rows(tokenized, max_length=recipe["max_length"], over_length=recipe["over_length"])
+        heldout = None if text is None else work.tokenize(recipe, text, tokenizer, _data_name(recipe))
+    audit = work.audit(recipe, tokenized)
     if is_main():
-        print_audit(audit, console)
-    problems = check_limits(audit, _limits(recipe), _data_name(recipe))
+        work.show(audit, console)
+    problems = work.problems(recipe, audit, _data_name(recipe))
     problems = [problem for problem in problems if problem.slug not in recipe["allow"]]
     if problems:
         raise DataError(problems, headline=f"{recipe.path}: the data is refused, nothing was started.")
     over_length = recipe["over_length"]
     return StageData(
         tokenizer=tokenizer,
-        train=trainable_rows(tokenized, over_length=over_length),
-        heldout=None if heldout is None else trainable_rows(heldout, over_length="truncate"),
-        heldout_text=text,
+        train=work.trainable(tokenized, over_length),
+        heldout=None if heldout is None else work.trainable(heldout, "truncate"),
+        heldout_text=None if text is None else work.conversations(text),
         audit=audit,
         mix_lock=lock,
     )
@@ -143,7 +143,7 @@ def _train_rows(recipe: Recipe, console: Console) -> tuple[Dataset, Lock | None]
     if recipe["dataset_mix"]:
         passes = LocalPasses(recipe["dataset_num_proc"] or default_workers(), console)
         return use_mix(recipe["dataset_mix"], recipe.stage, passes=passes, describe=describe_mix)
-    rows = load_rows(
+    rows = ROWS_OF_STAGE[recipe.stage].load(
         recipe["dataset_name"],
         config=recipe["dataset_config"],
         split=recipe["dataset_train_split"],
@@ -153,10 +153,11 @@ def _train_rows(recipe: Recipe, console: Console) -> tuple[Dataset, Lock | None]
 
 
 def _heldout_rows(recipe: Recipe) -> Dataset | None:
+    work = ROWS_OF_STAGE[recipe.stage]
     if recipe["eval_dataset_name"]:
-        return load_rows(recipe["eval_dataset_name"])
+        return work.load(recipe["eval_dataset_name"])
     if "dataset_test_split" in recipe.given and recipe["dataset_name"]:
-        return load_rows(
+        return work.load(
             recipe["dataset_name"],
             config=recipe["dataset_config"],
             split=recipe["dataset_test_split"],
@@ -165,27 +166,8 @@ def _heldout_rows(recipe: Recipe) -> Dataset | None:
     return None
 
 
-def _tokenize(recipe: Recipe, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    return tokenize_rows(
-        rows,
-        tokenizer,
-        max_length=recipe["max_length"],
-        num_proc=recipe["dataset_num_proc"],
-        default_source=_data_name(recipe),
-    )
-
-
 def _data_name(recipe: Recipe) -> str:
     return str(recipe["dataset_mix"] or recipe["dataset_name"])
-
-
-def _limits(recipe: Recipe) -> Limits:
-    return Limits(
-        cut_answers=recipe["max_cut_answer_fraction"],
-        unsupervised=recipe["max_unsupervised_fraction"],
-        broken=recipe["max_broken_fraction"],
-        duplicates=recipe["max_duplicate_fraction"],
-    )
 
 
 def open_recipe_run(recipe: Recipe, data: StageData, args: TrainingArguments) -> Run:

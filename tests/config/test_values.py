@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tulu_recipes.config.schema import Key, Limits
+from tulu_recipes.config.keys import Key, Limits
 from tulu_recipes.config.values import nearest, read_value, show
 from tulu_recipes.errors import Problem
 

@@ -14,8 +14,9 @@ LAYERS = [
     {"algorithms", "config", "hub", "hub_problems"},
     {"data", "run", "sampling", "verifiers"},
     {"trainers", "reports"},
+    {"prepare_rows"},
     {"prepare", "finish"},
-    {"sft", "plan", "report", "demo", "cli", "mix", "decontaminate"},
+    {"sft", "reward", "dpo", "plan", "report", "demo", "cli", "mix", "decontaminate"},
 ]
 LONGEST_FILE = 460
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tulu_recipes.config.schema import NOT_SCIENCE, OURS, keys_for
+from tulu_recipes.config.keys import OURS
+from tulu_recipes.config.schema import NOT_SCIENCE, keys_for
 from tulu_recipes.config.trl_keys import REFUSED, RENAMED, SET_BY_US
 from tulu_recipes.trainers.surface import RECORD, STAGES, load_record
 

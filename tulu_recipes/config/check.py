@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
-from tulu_recipes.config import check_data, check_machine, check_training, model_files
+from tulu_recipes.config import check_data, check_machine, check_preference, check_training, model_files
 from tulu_recipes.config.recipe import Recipe, UnresolvedKey
 from tulu_recipes.config.surroundings import ReadText, Surroundings, free_bytes, has_module
 from tulu_recipes.errors import HubError, Problem
@@ -15,6 +16,13 @@ CHECKS: tuple[Check, ...] = (
     *check_data.CHECKS,
     *check_training.CHECKS,
     *check_machine.CHECKS,
+)
+CHECKS_OF_STAGE: Mapping[str, tuple[Check, ...]] = MappingProxyType(
+    {
+        "sft": check_training.SFT_CHECKS,
+        "reward": (),
+        "dpo": check_preference.CHECKS,
+    }
 )
 
 
@@ -36,7 +44,7 @@ def check_recipe(
     """
     surroundings = Surroundings(environ, read_text, has_module, free_bytes)
     problems: list[Problem] = []
-    for check in (*CHECKS, *model_files.CHECKS):
+    for check in (*CHECKS, *CHECKS_OF_STAGE[recipe.stage], *model_files.CHECKS):
         problems += _run(check, recipe, surroundings)
     return problems + (hub_checks(recipe) if hub_checks else [])
 

@@ -112,7 +112,7 @@ def check_eval_data(recipe: Recipe, surroundings: Surroundings) -> Iterator[Prob
     wanted = {
         "eval_strategy": recipe["eval_strategy"] != "no",
         "eval_on_start": recipe["eval_on_start"],
-        "sample_rows": recipe["sample_rows"] > 0,
+        "sample_rows": recipe.stage != "reward" and recipe["sample_rows"] > 0,
     }
     for key in (key for key, asked in wanted.items() if asked):
         yield Problem(

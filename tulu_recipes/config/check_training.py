@@ -10,7 +10,14 @@ from tulu_recipes.config.values import nearest, show
 from tulu_recipes.errors import Problem
 
 # Problems that a recipe may go on in spite of, by naming them in `allow`.
-CONSENTS = ("microbatch-mean", "bf16-weights", "sum-optimizer", "eos-unsupervised", "double-bos")
+CONSENTS = (
+    "microbatch-mean",
+    "bf16-weights",
+    "sum-optimizer",
+    "eos-unsupervised",
+    "double-bos",
+    "loss-per-microbatch",
+)
 
 # Optimizers whose step grows with the gradient. Adam's relatives divide by the gradient's own size.
 _SCALE_BOUND_OPTIMIZERS = ("sgd", "lomo", "schedule_free_sgd")
@@ -297,13 +304,15 @@ def check_schedule(recipe: Recipe, surroundings: Surroundings) -> Iterator[Probl
         )
 
 
-CHECKS = (
+SFT_CHECKS = (
     *(_as_check(rule) for rule in REDUCTION_RULES),
     check_microbatch_mean,
     check_sum_optimizer,
-    check_precision,
     check_packing,
     check_lengths,
+)
+CHECKS = (
+    check_precision,
     check_pad_token,
     check_quantisation,
     check_adapter_keys,

@@ -2,7 +2,8 @@
 
 import textwrap
 
-from tulu_recipes.config.schema import OURS, Key, keys_for
+from tulu_recipes.config.keys import OURS, Key
+from tulu_recipes.config.schema import keys_for
 from tulu_recipes.config.values import show
 
 _WIDTH = 110

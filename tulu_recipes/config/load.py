@@ -15,8 +15,9 @@ from tulu_recipes.config.check import check_recipe
 from tulu_recipes.config.check_hub import hub_problems
 from tulu_recipes.config.entry import speaks
 from tulu_recipes.config.help import render_help, render_usage
+from tulu_recipes.config.keys import Key
 from tulu_recipes.config.recipe import COMMAND_LINE, Recipe
-from tulu_recipes.config.schema import Key, keys_for
+from tulu_recipes.config.schema import keys_for
 from tulu_recipes.config.surroundings import name_of_file
 from tulu_recipes.config.trl_keys import RENAMED
 from tulu_recipes.config.values import nearest, read_value, show, show_node

@@ -159,7 +159,7 @@ def _stored_dtype(config: dict[str, Any]) -> str:
 def _architecture_problems(recipe: Recipe, config: dict[str, Any]) -> Iterator[Problem]:
     names = config.get("architectures") or []
     classifier = next((name for name in names if str(name).endswith("ForSequenceClassification")), None)
-    if classifier and recipe.stage == "sft":
+    if classifier and recipe.stage != "reward":
         yield Problem(
             "wrong-architecture",
             recipe.where("model_name_or_path"),

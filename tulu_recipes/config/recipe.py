@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tulu_recipes.config.batch import BatchPlan
-from tulu_recipes.config.schema import NOT_SCIENCE, OURS, Key, keys_for
+from tulu_recipes.config.keys import OURS, Key
+from tulu_recipes.config.schema import NOT_SCIENCE, keys_for
 from tulu_recipes.config.values import show
 
 COMMAND_LINE = "command line"
@@ -87,9 +88,18 @@ class Recipe:
         science = {name: self.values[name] for name in keys if keys[name].changes_weights}
         if self.values["load_best_model_at_end"] or self.values["lr_scheduler_type"] in _SCHEDULERS_ON_METRIC:
             science |= {name: self.values[name] for name in _EVALUATION}
-        if self.values["loss_reduction"] == "microbatch_mean":
+        if self.values.get("loss_reduction") == "microbatch_mean" or self._per_microbatch():
             science |= {name: self.values[name] for name in _MACHINE_BATCH}
         return science
+
+    def _per_microbatch(self) -> bool:
+        """Whether the loss itself depends on how the batch is divided."""
+        return bool({"aot", "aot_unpaired"} & set(self.loss_types()))
+
+    def loss_types(self) -> list[str]:
+        """`loss_type` as the list it may be."""
+        value = self.values.get("loss_type") or []
+        return [value] if isinstance(value, str) else list(value)
 
     def fingerprint(self) -> str:
         """sha256 over the stage and `science`.

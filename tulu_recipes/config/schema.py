@@ -2,208 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
-from tulu_recipes.config.trl_keys import REFUSED, SET_BY_US, RefusedKey, SetByUs
+from tulu_recipes.config.keys import FRACTION, POSITIVE, Key, Limits, Use
+from tulu_recipes.config.our_keys import OUR_KEYS
+from tulu_recipes.config.trl_keys import REFUSED, RefusedKey, SetByUs, set_by_us
 
 SURFACE = Path(__file__).with_name("trl_surface.json")
-
-OURS = "tulu_recipes"
-Use = Literal["passed", "ours_sets", "refused"]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """A number's allowed range; `open_low` excludes the lower end itself."""
-
-    low: float | None = None
-    high: float | None = None
-    open_low: bool = False
-
-    def holds(self, value: float) -> bool:
-        above = self.low is None or (value > self.low if self.open_low else value >= self.low)
-        return above and (self.high is None or value <= self.high)
-
-    def __str__(self) -> str:
-        low = "" if self.low is None else f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
-        high = "" if self.high is None else f"at most {self.high:g}"
-        return " and ".join(part for part in (low, high) if part)
-
-
-@dataclass(frozen=True)
-class Key:
-    """One recipe key.
-
-    kinds: what a value may be, of "null" "bool" "int" "float" "str" "list" "dict".
-    choices: allowed words; empty when any text will do.
-    group: heading in --help; for TRL's keys the dataclass they belong to.
-    source: "tulu_recipes" or the TRL dataclass.
-    use: passed through to TRL | ours_sets (the stage gives it its value) | refused.
-    reason: for ours_sets and refused keys, why, and what to write instead.
-    changes_weights: whether another value can give other trained weights.
-    """
-
-    name: str
-    kinds: tuple[str, ...]
-    choices: tuple[str, ...]
-    default: Any
-    help: str
-    group: str
-    source: str
-    limits: Limits | None = None
-    use: Use = "passed"
-    reason: str = ""
-    mend: str = ""
-    fixed_values: tuple[Any, ...] = ()
-    changes_weights: bool = True
-
-
-def _ours(
-    name: str,
-    kinds: str,
-    default: Any,
-    help: str,  # noqa: A002  # the dataclass field it fills
-    group: str,
-    *,
-    choices: tuple[str, ...] = (),
-    limits: Limits | None = None,
-    changes_weights: bool = True,
-) -> Key:
-    return Key(
-        name, tuple(kinds.split()), choices, default, help, group, OURS, limits, changes_weights=changes_weights
-    )
-
-
-FRACTION = Limits(0, 1)
-POSITIVE = Limits(1)
-
-LOSS_REDUCTIONS = ("sum", "token_mean", "sequence_mean", "microbatch_mean")
-
-_SFT_KEYS = (
-    _ours(
-        "chat_template",
-        "null str",
-        None,
-        "How turns become text: tulu, a .jinja file, or a folder or Hub id of a tokenizer; null: the model's own.",
-        "model",
-    ),
-    _ours(
-        "pad_token",
-        "null str",
-        None,
-        "Padding token, added to the vocabulary where absent; never the EOS token.",
-        "model",
-    ),
-    _ours(
-        "model_builder",
-        "null str",
-        None,
-        "module:function that builds the folder model_name_or_path when it does not exist.",
-        "model",
-    ),
-    _ours("dataset_mix", "null str", None, "Path of a mix YAML; instead of dataset_name.", "data"),
-    _ours("dataset_revision", "null str", None, "Branch, tag or commit of dataset_name on the Hub.", "data"),
-    _ours(
-        "eval_dataset_name",
-        "null str",
-        None,
-        "Hub id or local path of evaluation rows; null: dataset_test_split of dataset_name.",
-        "data",
-        changes_weights=False,
-    ),
-    _ours(
-        "over_length",
-        "str",
-        "truncate",
-        "What happens to rows longer than max_length.",
-        "data",
-        choices=("truncate", "drop", "stop"),
-    ),
-    _ours(
-        "global_batch_size",
-        "null int",
-        None,
-        "Sequences per optimizer step; per-device size and accumulation are solved from the processes.",
-        "batch and loss",
-        limits=POSITIVE,
-    ),
-    _ours(
-        "loss_reduction",
-        "str",
-        "token_mean",
-        "How token losses become one number.",
-        "batch and loss",
-        choices=LOSS_REDUCTIONS,
-    ),
-    _ours(
-        "allow",
-        "list",
-        [],
-        "Slugs of problems to go on in spite of, e.g. [bf16-weights].",
-        "consent and limits",
-        changes_weights=False,
-    ),
-    _ours(
-        "max_cut_answer_fraction",
-        "float",
-        0.05,
-        "Stop when more of the rows lose a part of an answer to max_length.",
-        "consent and limits",
-        limits=FRACTION,
-        changes_weights=False,
-    ),
-    _ours(
-        "max_unsupervised_fraction",
-        "float",
-        0.01,
-        "Stop when more of the rows have no supervised token.",
-        "consent and limits",
-        limits=FRACTION,
-        changes_weights=False,
-    ),
-    _ours(
-        "max_broken_fraction",
-        "float",
-        0.001,
-        "Stop when more of the rows cannot be read as a conversation.",
-        "consent and limits",
-        limits=FRACTION,
-        changes_weights=False,
-    ),
-    _ours(
-        "max_duplicate_fraction",
-        "float",
-        1.0,
-        "Stop when more of the rows are exact copies of another.",
-        "consent and limits",
-        limits=FRACTION,
-        changes_weights=False,
-    ),
-    _ours(
-        "sample_rows",
-        "int",
-        0,
-        "Evaluation rows answered before and after training, for the report.",
-        "samples",
-        limits=Limits(0),
-        changes_weights=False,
-    ),
-    _ours(
-        "sample_max_new_tokens",
-        "int",
-        64,
-        "Longest sampled answer, in tokens.",
-        "samples",
-        limits=POSITIVE,
-        changes_weights=False,
-    ),
-)
-
-OUR_KEYS: Mapping[str, tuple[Key, ...]] = MappingProxyType({"sft": _SFT_KEYS})
 
 # TRL and transformers declare no ranges; these are the ones outside which training cannot be meant.
 RANGES: Mapping[str, Limits] = MappingProxyType(
@@ -219,6 +27,10 @@ RANGES: Mapping[str, Limits] = MappingProxyType(
         "adam_epsilon": Limits(0, open_low=True),
         "max_grad_norm": Limits(0),
         "label_smoothing_factor": FRACTION,
+        "label_smoothing": FRACTION,
+        "precompute_ref_batch_size": POSITIVE,
+        "ref_model_sync_steps": POSITIVE,
+        "ref_model_mixup_alpha": FRACTION,
         "lora_dropout": FRACTION,
         "lora_r": POSITIVE,
         "lora_alpha": POSITIVE,
@@ -259,6 +71,7 @@ NOT_SCIENCE = frozenset(
     dataloader_prefetch_factor dataloader_multiprocessing_context
     ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout
     use_cpu local_rank do_train do_eval do_predict use_cache
+    precompute_ref_log_probs precompute_ref_batch_size
     """.split()
 )
 
@@ -273,13 +86,13 @@ def keys_for(stage: str) -> Mapping[str, Key]:
     recorded = json.loads(SURFACE.read_text(encoding="utf-8"))["stages"][stage]
     ours = {key.name: key for key in OUR_KEYS[stage]}
     # pad_token is a key of both: TRL's is deprecated and only names a token that must exist already.
-    trl = {name: _trl_key(name, entry) for name, entry in recorded.items() if name not in ours}
+    trl = {name: _trl_key(stage, name, entry) for name, entry in recorded.items() if name not in ours}
     return MappingProxyType({**ours, **trl})
 
 
-def _trl_key(name: str, entry: Mapping[str, Any]) -> Key:
+def _trl_key(stage: str, name: str, entry: Mapping[str, Any]) -> Key:
     refused: RefusedKey | None = REFUSED.get(name)
-    ours: SetByUs | None = SET_BY_US.get(name)
+    ours: SetByUs | None = set_by_us(stage).get(name)
     use: Use = "refused" if refused else "ours_sets" if ours else "passed"
     why = refused or ours
     return Key(

@@ -66,6 +66,26 @@ SET_BY_US: Mapping[str, SetByUs] = MappingProxyType(
     }
 )
 
+_BY_STAGE: Mapping[str, Mapping[str, SetByUs]] = MappingProxyType(
+    {
+        "dpo": {
+            "padding_free": SetByUs(
+                False, (False,), "TRL's DPOTrainer has switched it off for now and would pad without a word."
+            ),
+            "lora_task_type": SetByUs("CAUSAL_LM", ("CAUSAL_LM",), "DPO trains a causal language model."),
+        },
+        "reward": {
+            "lora_task_type": SetByUs("SEQ_CLS", ("SEQ_CLS",), "A reward model is a sequence classifier."),
+        },
+    }
+)
+
+
+def set_by_us(stage: str) -> Mapping[str, SetByUs]:
+    """TRL's keys to which a stage gives the value."""
+    return {**SET_BY_US, **_BY_STAGE.get(stage, {})}
+
+
 _MACHINE = "It describes the machine, and a recipe may not: the same recipe runs on any."
 _LAUNCH = "remove the key and launch with  accelerate launch --config_file recipes/machines/{}.yaml"
 
@@ -164,6 +184,29 @@ RENAMED: Mapping[str, Renamed] = MappingProxyType(
         "with_tracking": Renamed("report_to", "write  report_to: wandb  (or trackio, tensorboard, none)"),
         "hf_repo_id": Renamed("hub_model_id", "write  hub_model_id: {value}"),
         "hf_repo_revision": Renamed("hub_revision", "write  hub_revision: {value}"),
+        "dpo_beta": Renamed("beta", "write  beta: {value}"),
+        "dpo_loss_type": Renamed(
+            "loss_type", "write  loss_type: sigmoid_norm  (theirs: dpo_norm), sigmoid (theirs: dpo) or simpo"
+        ),
+        "dpo_gamma_beta_ratio": Renamed("simpo_gamma", "write  simpo_gamma: beta × {value}"),
+        "dpo_label_smoothing": Renamed("label_smoothing", "write  label_smoothing: {value}"),
+        "reference_logprobs_cache_path": Renamed(
+            "ref_log_probs_cache", "write  precompute_ref_log_probs: true  and  ref_log_probs_cache: {value}"
+        ),
+        "max_token_length": Renamed("max_length", "write  max_length: {value}"),
+        "max_prompt_token_length": Renamed(
+            "max_length",
+            "write  max_length: {value}  and for the released filter of prompts  over_length: as_released",
+        ),
+        # TRL's DPO, earlier
+        "max_prompt_length": Renamed("", "remove the key: max_length counts prompt and answer together"),
+        "max_completion_length": Renamed("", "remove the key: max_length counts prompt and answer together"),
+        "rpo_alpha": Renamed("loss_weights", "write  loss_type: [sigmoid, sft]  and  loss_weights: [1.0, {value}]"),
+        "reference_free": Renamed("", "remove the key: write  loss_type: simpo  for a loss without a reference"),
+        "generate_during_eval": Renamed("sample_rows", "write  sample_rows: 32"),
+        "ref_model_init_kwargs": Renamed("", "remove the key: the reference is the model that training starts from"),
+        "use_logits_to_keep": Renamed("", "remove the key"),
+        "cpo_alpha": Renamed("", "remove the key: SimPO has no such term"),
         # other trainers
         "epochs": Renamed("num_train_epochs", "write  num_train_epochs: {value}"),
         "num_epochs": Renamed("num_train_epochs", "write  num_train_epochs: {value}"),

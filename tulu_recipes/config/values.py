@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tulu_recipes.config.schema import Key
+from tulu_recipes.config.keys import Key
 from tulu_recipes.errors import Problem
 
 _NULL = {"", "~", "null", "Null", "NULL", "None"}
@@ -81,7 +81,7 @@ def _read(key: Key, node: yaml.Node) -> Any:
     if isinstance(node, yaml.SequenceNode):
         if "list" not in key.kinds:
             raise _Misfit(show_node(node.value[0]) if len(node.value) == 1 else "")
-        return [_list_item(item) for item in node.value]
+        return [_list_item(key, item) for item in node.value]
     if isinstance(node, yaml.MappingNode):
         if "dict" not in key.kinds:
             raise _Misfit
@@ -93,7 +93,7 @@ def _read(key: Key, node: yaml.Node) -> Any:
 def _quoted(key: Key, text: str) -> Any:
     if "str" in key.kinds:
         return text
-    if "list" in key.kinds:
+    if "list" in key.kinds and key.item == "str":
         return [text]
     raise _Misfit(_meant_unquoted(key, text))
 
@@ -121,7 +121,7 @@ def _unquoted(key: Key, text: str) -> Any:
     if "str" in kinds:
         return text
     if "list" in kinds:
-        return [text]
+        return [_list_item(key, yaml.ScalarNode("tag:yaml.org,2002:str", text))]
     raise _Misfit(_nearest_number(kinds, text))
 
 
@@ -149,10 +149,15 @@ def _nearest_number(kinds: tuple[str, ...], text: str) -> str:
     return ""
 
 
-def _list_item(node: yaml.Node) -> Any:
-    if isinstance(node, yaml.ScalarNode):
+def _list_item(key: Key, node: yaml.Node) -> Any:
+    if not isinstance(node, yaml.ScalarNode):
+        raise _Misfit
+    text = str(node.value).strip()
+    if key.item == "str":
         return str(node.value)
-    raise _Misfit
+    if not _FLOAT.fullmatch(text):
+        raise _Misfit
+    return float(text)
 
 
 def plain_value(node: yaml.Node) -> Any:
@@ -209,6 +214,9 @@ def _check_range(key: Key, value: Any, where: str) -> Problem | None:
 
 
 def _check_choice(key: Key, value: Any, where: str) -> Problem | None:
+    if isinstance(value, list) and key.choices:
+        faults = (_check_choice(key, item, where) for item in value)
+        return next((fault for fault in faults if fault is not None), None)
     if not key.choices or not isinstance(value, str) or value in key.choices:
         return None
     near = nearest(value, key.choices)

@@ -1,6 +1,7 @@
 """The supervision audit: what a run would train, per source, before its first step, and the limits that stop it."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import pandas as pd
@@ -38,10 +39,10 @@ class Audit:
     """Exact totals of a dataset as it will be trained; `tokens` count the rows that are trained, once each."""
 
     total: SourceCounts
-    sources: dict[str, SourceCounts]
+    sources: Mapping[str, SourceCounts]
     max_length: int | None
     over_length: str
-    examples: dict[str, list[str]] = field(default_factory=dict)
+    examples: Mapping[str, list[str]] = field(default_factory=dict)
     digest: str = ""  # of the tokens of all rows, in order: equal totals may hide other rows
 
 
@@ -59,43 +60,59 @@ def audit_rows(tokenized: Dataset, *, max_length: int | None, over_length: str) 
     """Count what `data.supervision.tokenize_rows` found, per source and in all."""
     flags = tokenized.remove_columns(["input_ids", "labels"]).to_pandas()
     flags["broken"] = flags["fault"] != ""
-    flags["dropped"] = flags["over_length"] & (over_length == "drop") & ~flags["broken"]
+    decide(flags, drops_long=over_length == "drop")
+    sources = {str(name): SourceCounts(**count(group)) for name, group in flags.groupby("source", sort=True)}
+    total = SourceCounts(**count(flags))
+    return Audit(total, sources, max_length, over_length, examples_of(flags), digest_of(flags))
+
+
+def decide(flags: pd.DataFrame, *, drops_long: bool) -> None:
+    """Add what becomes of each row. `flags`: the columns of a tokenized dataset, and `broken`."""
+    flags["dropped"] = flags["over_length"] & drops_long & ~flags["broken"]
     flags["unsupervised"] = (flags["supervised_tokens"] == 0) & ~flags["broken"] & ~flags["dropped"]
     flags["trained"] = ~(flags["broken"] | flags["dropped"] | flags["unsupervised"])
     flags["cut"] = flags["over_length"] & flags["trained"]
     flags["answer_lost"] = flags["answer_cut"] & ~flags["dropped"]
     flags["duplicate"] = flags["trained"] & flags["key"].duplicated() & ~flags["broken"]
-    sources = {str(name): _count(group) for name, group in flags.groupby("source", sort=True)}
-    examples = {
-        "broken": _name(flags[flags["broken"]], with_fault=True),
-        "answers cut": _name(flags[flags["answer_lost"]]),
-        "over length": _name(flags[flags["over_length"]]),
-        "unsupervised": _name(flags[flags["unsupervised"]]),
-        "EOS missing": _name(flags[flags["eos_missing"]]),
-        "double BOS": _name(flags[flags["double_bos"]]),
-    }
-    digest = hashlib.blake2b(flags["key"].to_numpy().tobytes(), digest_size=16).hexdigest()
-    return Audit(_count(flags), sources, max_length, over_length, {k: v for k, v in examples.items() if v}, digest)
 
 
-def _count(flags: pd.DataFrame) -> SourceCounts:
+def examples_of(flags: pd.DataFrame, **more: pd.Series) -> dict[str, list[str]]:
+    """The first rows of each kind of fault; `more`: kinds of a stage's own, as masks."""
+    marked = {
+        "answers cut": flags["answer_lost"],
+        "over length": flags["over_length"],
+        "unsupervised": flags["unsupervised"],
+        "EOS missing": flags["eos_missing"],
+        "double BOS": flags["double_bos"],
+    } | more
+    found = {"broken": _name(flags[flags["broken"]], with_fault=True)}
+    found |= {kind: _name(flags[rows]) for kind, rows in marked.items()}
+    return {kind: names for kind, names in found.items() if names}
+
+
+def digest_of(flags: pd.DataFrame) -> str:
+    return hashlib.blake2b(flags["key"].to_numpy().tobytes(), digest_size=16).hexdigest()
+
+
+def count(flags: pd.DataFrame) -> dict[str, int]:
+    """The fields of `SourceCounts` over these rows, once `decide` has seen them."""
     trained = flags[flags["trained"]]
-    return SourceCounts(
-        rows=len(flags),
-        trained_rows=len(trained),
-        tokens=int(trained["tokens"].sum()),
-        supervised_tokens=int(trained["supervised_tokens"].sum()),
-        over_length=int(flags["over_length"].sum()),
-        rows_cut=int(flags["cut"].sum()),
-        answers_cut=int(flags["answer_lost"].sum()),
-        over_length_dropped=int(flags["dropped"].sum()),
-        unsupervised=int(flags["unsupervised"].sum()),
-        broken=int(flags["broken"].sum()),
-        eos_missing=int(flags["eos_missing"].sum()),
-        double_bos=int(flags["double_bos"].sum()),
-        duplicates=int(flags["duplicate"].sum()),
-        odd_order=int(flags["odd_order"].sum()),
-    )
+    return {
+        "rows": len(flags),
+        "trained_rows": len(trained),
+        "tokens": int(trained["tokens"].sum()),
+        "supervised_tokens": int(trained["supervised_tokens"].sum()),
+        "over_length": int(flags["over_length"].sum()),
+        "rows_cut": int(flags["cut"].sum()),
+        "answers_cut": int(flags["answer_lost"].sum()),
+        "over_length_dropped": int(flags["dropped"].sum()),
+        "unsupervised": int(flags["unsupervised"].sum()),
+        "broken": int(flags["broken"].sum()),
+        "eos_missing": int(flags["eos_missing"].sum()),
+        "double_bos": int(flags["double_bos"].sum()),
+        "duplicates": int(flags["duplicate"].sum()),
+        "odd_order": int(flags["odd_order"].sum()),
+    }
 
 
 def _name(rows: pd.DataFrame, *, with_fault: bool = False) -> list[str]:
@@ -125,7 +142,7 @@ def check_limits(audit: Audit, limits: Limits, where: str) -> list[Problem]:
                 "over-length",
                 where,
                 f"{total.over_length:,} of {total.rows:,} rows are longer than max_length: {audit.max_length} tokens: "
-                f"{_examples(audit, 'over length')}.",
+                f"{shown_examples(audit, 'over length')}.",
                 "raise max_length, or write  over_length: drop  or  over_length: truncate.",
             )
         )
@@ -134,7 +151,7 @@ def check_limits(audit: Audit, limits: Limits, where: str) -> list[Problem]:
             Problem(
                 "rows-broken",
                 where,
-                f"{total.broken:,} of {total.rows:,} rows are broken: {_examples(audit, 'broken')}.",
+                f"{total.broken:,} of {total.rows:,} rows are broken: {shown_examples(audit, 'broken')}.",
                 f"mend the rows, or raise max_broken_fraction (now {limits.broken:g}) to drop them.",
             )
         )
@@ -144,7 +161,7 @@ def check_limits(audit: Audit, limits: Limits, where: str) -> list[Problem]:
                 "rows-unsupervised",
                 where,
                 f"{total.unsupervised:,} of {total.rows:,} rows have no supervised token, because no assistant wrote "
-                f"anything or the prompt alone fills max_length: {_examples(audit, 'unsupervised')}.",
+                f"anything or the prompt alone fills max_length: {shown_examples(audit, 'unsupervised')}.",
                 f"raise max_length, or max_unsupervised_fraction (now {limits.unsupervised:g}) to drop them.",
             )
         )
@@ -174,7 +191,7 @@ def check_limits(audit: Audit, limits: Limits, where: str) -> list[Problem]:
                 "eos-unsupervised",
                 where,
                 f"{total.eos_missing:,} rows have an assistant turn that does not end on EOS in its labels: "
-                f"{_examples(audit, 'EOS missing')}; the model would not learn to stop.",
+                f"{shown_examples(audit, 'EOS missing')}; the model would not learn to stop.",
                 "use a chat template that puts EOS inside {% generation %}, for example  chat_template: tulu.",
             )
         )
@@ -183,14 +200,14 @@ def check_limits(audit: Audit, limits: Limits, where: str) -> list[Problem]:
             Problem(
                 "double-bos",
                 where,
-                f"{total.double_bos:,} rows start with two BOS tokens: {_examples(audit, 'double BOS')}.",
+                f"{total.double_bos:,} rows start with two BOS tokens: {shown_examples(audit, 'double BOS')}.",
                 "drop the BOS from the chat template, or from the text of the rows.",
             )
         )
     return problems
 
 
-def _examples(audit: Audit, kind: str) -> str:
+def shown_examples(audit: Audit, kind: str) -> str:
     return ", ".join(audit.examples.get(kind, []))
 
 
@@ -213,15 +230,26 @@ COLUMNS = {
 ALWAYS_SHOWN = 4
 
 
-def print_audit(audit: Audit, console: Console) -> None:
-    """The audit as a person reads it: one line a source, the total last; then the faults that nowhere occur."""
+def print_audit(
+    audit: Audit,
+    console: Console,
+    columns: Mapping[str, str] = COLUMNS,
+    *,
+    title: str = "Supervision audit",
+    always: int = ALWAYS_SHOWN,
+) -> None:
+    """The audit as a person reads it: one line a source, the total last; then the faults that nowhere occur.
+
+    Args:
+        columns: field of the counts → heading. always: how many of them are shown even where they are 0.
+    """
     total = asdict(audit.total)
-    shown = [key for i, key in enumerate(COLUMNS) if i < ALWAYS_SHOWN or total[key]]
-    absent = [COLUMNS[key] for key in COLUMNS if key not in shown]
-    table = Table(title="Supervision audit", title_justify="left")
+    shown = [key for i, key in enumerate(columns) if i < always or total[key]]
+    absent = [columns[key] for key in columns if key not in shown]
+    table = Table(title=title, title_justify="left")
     table.add_column("source", overflow="fold")
     for key in shown:
-        table.add_column(COLUMNS[key], justify="right", no_wrap=True)
+        table.add_column(columns[key], justify="right", no_wrap=True)
     for name, counts in [*audit.sources.items(), ("total", audit.total)]:
         if name == "total":
             table.add_section()

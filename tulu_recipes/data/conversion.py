@@ -34,6 +34,8 @@ ROLES = {
     "observation": "tool",
     "ipython": "tool",
 }
+# Reason of a pair that has nothing to prefer; counted apart from broken rows
+IDENTICAL = "chosen and rejected are the same"
 ANSWERABLE = ("user", "tool")  # turns that an assistant answers
 
 
@@ -209,7 +211,7 @@ def _preference(chosen: list[Message], rejected: list[Message]) -> Row:
         if messages[-1]["role"] != "assistant":
             raise BrokenRow(f"{what} does not end with an assistant turn")
     if chosen == rejected:
-        raise BrokenRow("chosen and rejected are the same")
+        raise BrokenRow(IDENTICAL)
     shared = shared_turns(chosen, rejected)
     if shared == len(chosen) or shared == len(rejected):
         raise BrokenRow("one answer continues the other")

@@ -3,17 +3,19 @@
 Imported lazily, because TRL takes seconds to import.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tulu_recipes.trainers.dpo import DPOConfig, DPOTrainer
+    from tulu_recipes.trainers.reward import RewardConfig, RewardTrainer
     from tulu_recipes.trainers.sft import SFTConfig, SFTTrainer
 
-__all__ = ["SFTConfig", "SFTTrainer"]
+__all__ = ["DPOConfig", "DPOTrainer", "RewardConfig", "RewardTrainer", "SFTConfig", "SFTTrainer"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from tulu_recipes.trainers import sft
-
-        return getattr(sft, name)
+        module = name.removesuffix("Config").removesuffix("Trainer").lower()
+        return getattr(import_module(f"tulu_recipes.trainers.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """From a recipe to TRL's objects: training arguments, adapter, model."""
 
+import dataclasses
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,33 +15,61 @@ from trl.trainer.utils import create_model_from_path
 
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.errors import Problem, RecipeError
+from tulu_recipes.trainers.dpo import DPOConfig
+from tulu_recipes.trainers.reward import RewardConfig, load_scorer
 from tulu_recipes.trainers.sft import SFTConfig
+from tulu_recipes.trainers.simpo import CPOConfig
 
 
 def sft_arguments(recipe: Recipe) -> SFTConfig:
     """Training arguments of an SFT recipe.
 
-    Rows arrive tokenized, cut and labelled, so TRL's own preparation is left with packing alone. Pushing at the end
-    is ours (`hub.push_folder`); transformers pushes in between, where `hub_strategy` asks for it.
+    Rows arrive tokenized, cut and labelled, so TRL's own preparation is left with packing alone.
 
     Raises:
         RecipeError: it asks for kernels that this machine cannot run.
     """
-    values = recipe.trl_values(("SFTConfig", "TrainingArguments"))
     packing = recipe["packing"]
-    values |= {
-        "output_dir": recipe["output_dir"],
+    values = _arguments(recipe, "SFTConfig") | {
         "loss_reduction": recipe["loss_reduction"],
         "dataset_kwargs": None if packing else {"skip_prepare_dataset": True},
         "assistant_only_loss": False,  # the labels say it already
         "completion_only_loss": False,
         "eval_packing": False,  # evaluation is per row
+    }
+    if recipe["padding_free"] and not packing:
+        values["max_length"] = None  # TRL's condition; the rows are cut already
+    return SFTConfig(**values)
+
+
+def reward_arguments(recipe: Recipe) -> RewardConfig:
+    """Training arguments of a reward model; pairs arrive tokenized. Raises as `sft_arguments`."""
+    return RewardConfig(**_arguments(recipe, "RewardConfig"))
+
+
+def dpo_arguments(recipe: Recipe) -> DPOConfig | CPOConfig:
+    """Training arguments of a DPO recipe, or of SimPO's trainer. Pairs arrive tokenized. Raises as `sft_arguments`."""
+    values = _arguments(recipe, "DPOConfig") | {"beta": recipe["beta"], "prediction_loss_only": True}
+    if recipe.loss_types() == ["simpo"]:
+        known = {field.name for field in dataclasses.fields(CPOConfig) if field.init}
+        values = {key: value for key, value in values.items() if key in known}
+        return CPOConfig(**values, loss_type="simpo", cpo_alpha=0.0, simpo_gamma=recipe["simpo_gamma"])
+    ours = ("masking", "mask_termination_tokens", "concatenated_forward", "loss_weights", "ref_log_probs_cache")
+    return DPOConfig(**values, loss_type=recipe.loss_types(), **{key: recipe[key] for key in ours})
+
+
+def _arguments(recipe: Recipe, config: str) -> dict[str, Any]:
+    """What every stage tells transformers.
+
+    Pushing at the end is ours (`hub.push_folder`); transformers pushes in between, where `hub_strategy` asks for it.
+    """
+    values = recipe.trl_values((config, "TrainingArguments"))
+    values |= {
+        "output_dir": recipe["output_dir"],
         "disable_tqdm": True,  # trainers.callbacks.ProgressCallback
         "logging_nan_inf_filter": False,  # a loss that is not finite stops the run
         "push_to_hub": bool(recipe["push_to_hub"]) and recipe["hub_strategy"] != "end",
     }
-    if recipe["padding_free"] and not packing:
-        values["max_length"] = None  # TRL's condition; the rows are cut already
     if "report_to" not in recipe.given:
         values["report_to"] = ["trackio"] if find_spec("trackio") else []
     if not torch.cuda.is_available():
@@ -62,7 +91,7 @@ def sft_arguments(recipe: Recipe) -> SFTConfig:
     values.setdefault("run_name", Path(recipe["output_dir"]).name)
     if values["push_to_hub"] is False:
         values = {key: value for key, value in values.items() if not key.startswith("hub_")}
-    return SFTConfig(**values)
+    return values
 
 
 def model_config(recipe: Recipe) -> ModelConfig:
@@ -81,7 +110,9 @@ def quantization_config(recipe: Recipe) -> BitsAndBytesConfig | None:
 
 
 def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """The base model in the recipe's dtype, with an embedding row for every token, and told how turns end.
+    """The model to train in the recipe's dtype, with an embedding row for every token, and told how turns end.
+
+    The reward stage gets a score head on it.
 
     Embeddings grow only where the tokenizer outgrew them, and then to a multiple of 8 [OIr]; `prepare_data` has
     refused that for adapters.
@@ -99,7 +130,8 @@ def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrained
     kwargs = {key: value for key, value in kwargs.items() if value is not None}
     if PartialState().num_processes > 1 and "quantization_config" not in kwargs:
         kwargs["device_map"] = None  # said, because TRL's default spreads the model over all GPUs of the machine
-    model: PreTrainedModel = create_model_from_path(recipe["model_name_or_path"], **kwargs)
+    build = load_scorer if recipe.stage == "reward" else create_model_from_path
+    model: PreTrainedModel = build(recipe["model_name_or_path"], **kwargs)
     embeddings: Any = model.get_input_embeddings()
     rows: int = embeddings.num_embeddings  # not its weight's shape, which ZeRO-3 empties
     if len(tokenizer) > rows:
@@ -108,16 +140,30 @@ def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrained
     return model
 
 
+def load_reference(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel | None:
+    """A second copy of the model that DPO starts from; None where its log-probs come without one.
+
+    Adapters are switched off for the reference; a cache is computed by the policy before it moves, but not under FSDP,
+    which shards it only when training begins.
+    """
+    cached = recipe["precompute_ref_log_probs"] and not os.environ.get("ACCELERATE_USE_FSDP")
+    if recipe["use_peft"] or recipe.loss_types() == ["simpo"] or cached:
+        return None
+    return load_model(recipe, tokenizer)
+
+
 def _align_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Generation must stop on the EOS that is trained, and pad with a token that is not it."""
-    generation = model.generation_config
-    known = generation.eos_token_id
-    others = known if isinstance(known, list) else [known] if known is not None else []
-    if tokenizer.eos_token_id not in others:
-        others = [tokenizer.eos_token_id, *others]
-    generation.eos_token_id = others if len(others) > 1 else others[0]
-    generation.pad_token_id = tokenizer.pad_token_id
-    generation.bos_token_id = model.config.bos_token_id = tokenizer.bos_token_id  # else transformers does, aloud
+    model.config.bos_token_id = tokenizer.bos_token_id  # else transformers does, aloud
+    generation = getattr(model, "generation_config", None)  # a reward model generates nothing
+    if generation is not None:
+        known = generation.eos_token_id
+        others = known if isinstance(known, list) else [known] if known is not None else []
+        if tokenizer.eos_token_id not in others:
+            others = [tokenizer.eos_token_id, *others]
+        generation.eos_token_id = others if len(others) > 1 else others[0]
+        generation.pad_token_id = tokenizer.pad_token_id
+        generation.bos_token_id = tokenizer.bos_token_id
     text_config = model.config.get_text_config()
     text_config.pad_token_id = tokenizer.pad_token_id
     text_config.eos_token_id = tokenizer.eos_token_id

@@ -28,6 +28,8 @@ RECORD = Path(__file__).parents[1] / "config" / "trl_surface.json"
 # what it inherits from transformers is recorded under TrainingArguments.
 STAGES: dict[str, tuple[str, ...]] = {
     "sft": ("trl:SFTConfig", "trl:ModelConfig", "trl:ScriptArguments"),
+    "reward": ("trl:RewardConfig", "trl:ModelConfig", "trl:ScriptArguments"),
+    "dpo": ("trl:DPOConfig", "trl:ModelConfig", "trl:ScriptArguments"),
 }
 
 # What our trainers override or call. A changed signature means: read the new body before believing the override.
@@ -37,6 +39,17 @@ METHODS: tuple[str, ...] = (
     "trl.trainer.sft_trainer:SFTTrainer._save_checkpoint",
     "trl.trainer.sft_trainer:SFTTrainer.prediction_step",
     "trl.trainer.sft_trainer:SFTTrainer.training_step",
+    "trl.trainer.dpo_trainer:DPOTrainer._compute_loss",
+    "trl.trainer.dpo_trainer:DPOTrainer._prepare_dataset",
+    "trl.trainer.dpo_trainer:DPOTrainer._precompute_ref_logps",
+    "trl.trainer.dpo_trainer:DPOTrainer._set_signature_columns_if_needed",
+    "trl.trainer.dpo_trainer:DPOTrainer.compute_loss",
+    "trl.trainer.dpo_trainer:DPOTrainer.compute_ref_log_probs",
+    "trl.trainer.reward_trainer:RewardTrainer._prepare_dataset",
+    "trl.trainer.reward_trainer:RewardTrainer.compute_loss",
+    "trl.experimental.cpo.cpo_trainer:CPOTrainer.cpo_loss",
+    "trl.experimental.cpo.cpo_trainer:CPOTrainer.get_batch_loss_metrics",
+    "trl.experimental.cpo.cpo_trainer:CPOTrainer.tokenize_row",
     "transformers.trainer:Trainer.get_batch_samples",
     "transformers.trainer:Trainer._clip_grad_norm",
     "transformers.trainer:Trainer._prepare_for_training",

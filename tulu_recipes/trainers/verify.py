@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import AutoPeftModelForCausalLM
+from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, Trainer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from tulu_recipes.errors import Problem, TrainingError
@@ -16,7 +16,7 @@ PROBE_TOKENS = 64
 
 
 def probe_logits(trainer: Trainer, input_ids: Sequence[int]) -> torch.Tensor:
-    """Logits of the trained model on one row, (1, L, V) float32 on the CPU. Every rank takes part."""
+    """Logits of the trained model on one row, float32 on the CPU: (1, L, V), of a reward model (1, 1). All ranks."""
     with trainer.accelerator.autocast():
         return _logits(trainer.model_wrapped, input_ids, trainer.args.device)
 
@@ -29,12 +29,21 @@ def _logits(model: torch.nn.Module, input_ids: Sequence[int], device: torch.devi
         return logits.float().cpu()
 
 
-def check_saved(folder: Path, trained: torch.Tensor, input_ids: Sequence[int], *, exact: bool, **load: Any) -> float:
+def check_saved(
+    folder: Path,
+    trained: torch.Tensor,
+    input_ids: Sequence[int],
+    *,
+    exact: bool,
+    scorer: bool = False,
+    **load: Any,
+) -> float:
     """Load `folder` on the CPU, where it fits beside the training state, and compare logits with the trained model.
 
     Args:
         trained: from `probe_logits`, before or after saving.
         exact: whether training computed in the dtype it stores, so that float32 must agree closely.
+        scorer: a reward model, whose one logit is a score.
         load: further arguments of `from_pretrained` (quantisation, trust in remote code).
     Returns:
         Largest absolute difference divided by the largest absolute logit.
@@ -46,11 +55,15 @@ def check_saved(folder: Path, trained: torch.Tensor, input_ids: Sequence[int], *
     adapter = (folder / "adapter_config.json").is_file()
     dtype = torch.float32 if adapter else AutoConfig.from_pretrained(folder).dtype
     info: dict[str, Any] = {}
+    adapted: Any = AutoPeftModelForSequenceClassification if scorer else AutoPeftModelForCausalLM
+    whole: Any = AutoModelForSequenceClassification if scorer else AutoModelForCausalLM
+    if adapter and scorer:
+        load |= {"num_labels": 1}  # of the base; an adapter's configuration does not say
     try:
         if adapter:
-            model: Any = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype, **load)
+            model: Any = adapted.from_pretrained(folder, dtype=dtype, **load)
         else:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True, **load)
+            loaded: Any = whole.from_pretrained(folder, dtype=dtype, output_loading_info=True, **load)
             model, info = loaded
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise TrainingError(_broken(folder, f"cannot be loaded: {error}")) from error

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tulu_recipes.config.schema import Key
+from tulu_recipes.config.keys import Key
 from tulu_recipes.config.surroundings import is_local, local_path, name_of_file
 from tulu_recipes.config.values import nearest, plain_value, read_value, show_node
 from tulu_recipes.config.yaml_lines import read_flat_yaml, where_line

@@ -1,6 +1,6 @@
 """The keys of a mix YAML and what each may hold."""
 
-from tulu_recipes.config.schema import FRACTION, POSITIVE, Key, Limits
+from tulu_recipes.config.keys import FRACTION, POSITIVE, Key, Limits
 
 TARGETS = ("sft", "preference", "rlvr")
 ORDERS = ("shuffled", "as_given")

@@ -1,0 +1,325 @@
+"""DPO whose masking is named, whose logs are those of its loss, and whose step is one mean over its pairs."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from rich.console import Console
+from rich.progress import track
+from torch.utils.data import DataLoader
+from trl import DPOConfig as _TrlDPOConfig
+from trl import DPOTrainer as _TrlDPOTrainer
+from trl.models import prepare_deepspeed
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.utils import pad
+
+from tulu_recipes.algorithms.preference import length_normalized_dpo_loss
+from tulu_recipes.data.pairs import SIDES, TRAINED, Masking, PairRules, tokenize_pairs, trainable_pairs
+from tulu_recipes.errors import DataError, Problem, RecipeError
+from tulu_recipes.trainers.exact import Batch
+from tulu_recipes.trainers.pairs import PairTrainer, pair_means
+from tulu_recipes.trainers.ref_cache import LogProbs, RefCache, describe_weights, digest_rows
+
+
+@dataclass
+class DPOConfig(_TrlDPOConfig):  # trl is untyped
+    """TRL's DPOConfig and four keys.
+
+    masking: last_turn | all_assistant_turns; `loss_type="sigmoid_norm"` counts the same tokens.
+    mask_termination_tokens: leave the EOS of each compared turn out of the loss.
+    concatenated_forward: chosen and rejected in one forward pass; False: in two.
+    ref_log_probs_cache: folder of what `precompute_ref_log_probs` computes; None: in output_dir.
+    """
+
+    masking: Masking = field(
+        default="last_turn",
+        metadata={"help": "Which turns are compared.", "choices": list(get_args(Masking))},
+    )
+    mask_termination_tokens: bool = field(default=False, metadata={"help": "Leave EOS out of the loss."})
+    concatenated_forward: bool = field(default=True, metadata={"help": "Chosen and rejected in one forward pass."})
+    ref_log_probs_cache: str | None = field(default=None, metadata={"help": "Folder of reference log-probs."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problems = []
+        if self.masking not in get_args(Masking):
+            mend = f"use one of {', '.join(get_args(Masking))}."
+            problems.append(Problem("unknown-choice", "masking", f"{self.masking!r} is no masking.", mend))
+        if self.beta <= 0:
+            what = f"beta is {self.beta}; it must be above 0."
+            problems.append(Problem("out-of-range", "beta", what, "use 0.1, or 5 with sigmoid_norm."))
+        if problems:
+            raise RecipeError(problems)
+
+
+@dataclass
+class PairCollator(DataCollatorForPreference):  # trl is untyped
+    """TRL's collator for pairs that bring their own masks: whole conversations, already cut.
+
+    Returns what TRL's does: input_ids, attention_mask, completion_mask (2B, L), chosen first, and cached ref_*_logps.
+    """
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch: dict[str, torch.Tensor] = super().torch_call([{"prompt_ids": [], **example} for example in examples])
+        masks = [torch.tensor(example[f"{side}_mask"]).long() for side in SIDES for example in examples]
+        batch["completion_mask"] = pad(
+            masks, padding_value=0, padding_side="right", pad_to_multiple_of=self.pad_to_multiple_of
+        )
+        return batch
+
+
+class DPOTrainer(PairTrainer, _TrlDPOTrainer):  # trl is untyped
+    """TRL's DPOTrainer, whose losses are computed by TRL on the tokens that `masking` names.
+
+    The loss of a step is the mean over its pairs; TRL's `sft` term is the mean over the chosen tokens of the whole
+    step rather than of a micro-batch. Logged rewards are those the loss compares: with `sigmoid_norm` per token.
+    Reference log-probs come with the batch where they are cached, from the reference model otherwise.
+
+    Rows: any preference layout of docs/layouts.md, or the columns `data.pairs.TRAINED`.
+    Source: [OIr] dpo_tune.py for all_assistant_turns; docs/decisions/0008-preference-loss.md.
+    """
+
+    args: DPOConfig
+    # of TRL's trainer
+    loss_types: list[str]
+    loss_weights: list[float]
+    precompute_ref_logps: bool
+    _precompute_engine: Any
+
+    def __init__(
+        self,
+        model: Any,
+        ref_model: Any = None,
+        args: DPOConfig | None = None,
+        data_collator: Any = None,
+        *others: Any,
+        **kwargs: Any,
+    ) -> None:
+        if args is None:
+            name = model if isinstance(model, str) else model.config._name_or_path
+            args = DPOConfig(f"{name.split('/')[-1]}-DPO")
+        # The padding token is known once TRL has found a tokenizer: _prepare_dataset fills it in
+        collator = data_collator or PairCollator(-1, pad_to_multiple_of=args.pad_to_multiple_of)
+        self._collator = collator
+        self._chosen_tokens = 1
+        super().__init__(model, ref_model, args, collator, *others, **kwargs)
+        weights = dict(zip(self.loss_types, self.loss_weights, strict=True))
+        self.sft_weight: float = weights.pop("sft", 0.0)
+        self.loss_types, self.loss_weights = list(weights), list(weights.values())
+        if args.precompute_ref_log_probs:
+            self.ref_model = None  # what it had to say is in the rows; its memory is the policy's
+
+    # ---- rows
+
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: DPOConfig, dataset_name: str) -> Dataset:
+        if isinstance(self._collator, PairCollator) and self._collator.pad_token_id == -1:
+            self._collator.pad_token_id = self._tokenizer.pad_token_id
+        if set(TRAINED) <= set(dataset.column_names):
+            return dataset
+        rules = PairRules(args.max_length, masking=args.masking, mask_termination_tokens=args.mask_termination_tokens)
+        tokenized = tokenize_pairs(dataset, processing_class, rules, num_proc=args.dataset_num_proc)
+        return trainable_pairs(tokenized, over_length="truncate")
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = [*TRAINED, "ref_chosen_logps", "ref_rejected_logps"]
+
+    # ---- the loss
+
+    def count_batch(self, batch: Batch) -> tuple[int, int]:
+        return len(batch["input_ids"]) // 2, int(batch["completion_mask"].sum())
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        samples, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.sft_weight:
+            chosen = sum(int(_halves(batch["completion_mask"])[0].sum()) for batch in samples)
+            self._chosen_tokens = int(self.accelerator.gather(torch.tensor([chosen], device=device)).sum())
+        return samples, num_items
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        if return_outputs:  # TRL runs the model again for them, and so shall not we
+            return super().compute_loss(model, inputs, return_outputs=True)
+        if "ref_chosen_logps" not in inputs:
+            reference = self._passes(self.ref_model or self.model)
+            chosen, rejected = self.compute_ref_log_probs(reference, inputs)
+            inputs = inputs | {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+        seen: list[torch.Tensor] = []
+        cached, self.precompute_ref_logps = self.precompute_ref_logps, True  # TRL: the batch has them
+        try:
+            loss = super().compute_loss(self._passes(model, seen.append), inputs)
+        finally:
+            self.precompute_ref_logps = cached
+        loss = loss * self.step_weight(len(inputs["ref_chosen_logps"])) if self.model.training else loss
+        per_token_logps = seen[0]
+        if self.sft_weight:
+            loss = loss + self.sft_weight * self._sft_term(per_token_logps, inputs["completion_mask"])
+        if self.model.training:
+            self.stop_unless_finite(loss)
+        self._note_pairs(per_token_logps.detach(), inputs)
+        return loss
+
+    def _sft_term(self, per_token_logps: torch.Tensor, completion_mask: torch.Tensor) -> torch.Tensor:
+        """This micro-batch's part of the mean loss over the step's chosen tokens; scaled as transformers divides."""
+        chosen_mask, _ = _halves(completion_mask[:, 1:])
+        total = -(_halves(per_token_logps)[0] * chosen_mask).sum()
+        if not self.model.training:
+            return total / chosen_mask.sum()
+        return total * self.counts.num_microbatches / self._chosen_tokens
+
+    def _passes(self, model: Any, see: Callable[[torch.Tensor], None] | None = None) -> Callable[..., Any]:
+        """`model`, run over both halves of a batch at once or apart; `see` gets the per-token logps, (2B, L - 1)."""
+
+        def forward(**kwargs: Any) -> Any:
+            outputs = model(**kwargs) if self.args.concatenated_forward else _run_apart(model, kwargs)
+            if see is not None:
+                see(outputs.log_probs[:, 1 - kwargs["input_ids"].shape[1] :])
+            return outputs
+
+        return forward
+
+    # ---- logs
+
+    def _note_pairs(self, per_token_logps: torch.Tensor, inputs: Batch) -> None:
+        chosen, rejected = _halves(per_token_logps.float().sum(1))
+        chosen_tokens, rejected_tokens = _halves(inputs["completion_mask"].sum(1).float())
+        ref_chosen, ref_rejected = inputs["ref_chosen_logps"].float(), inputs["ref_rejected_logps"].float()
+        if "sigmoid_norm" in self.loss_types:
+            lengths = chosen_tokens, rejected_tokens
+        else:
+            lengths = torch.ones_like(chosen), torch.ones_like(rejected)
+        _, chosen_reward, rejected_reward = length_normalized_dpo_loss(
+            chosen, rejected, ref_chosen, ref_rejected, *lengths, self.beta
+        )
+        self.note(
+            {
+                "chosen_reward": chosen_reward,
+                "rejected_reward": rejected_reward,
+                "right": chosen_reward > rejected_reward,
+                "chosen_logps": chosen,
+                "rejected_logps": rejected,
+                "chosen_gain": chosen - ref_chosen,
+                "rejected_gain": rejected - ref_rejected,
+                "chosen_tokens": chosen_tokens,
+                "rejected_tokens": rejected_tokens,
+            }
+        )
+
+    def means(self, sums: Mapping[str, float]) -> dict[str, float]:
+        return pair_means(sums)
+
+    # ---- reference log-probs on disk
+
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        """The rows with the columns ref_chosen_logps and ref_rejected_logps, from the cache as far as it is there.
+
+        Raises:
+            DataError: the cache was made for something else.
+        """
+        cache = self._open_cache(dataset, name)
+        missing = self._agree([part for part in cache.parts() if cache.read(part) is None])
+        model = self._precompute_model() if missing else None
+        for part in self._shown(missing, name):
+            values = self._ref_logps_of(model, dataset.select(part), batch_size)
+            if self.accelerator.is_main_process:
+                cache.write(part, values)
+        self.accelerator.wait_for_everyone()
+        found = cache.read_all()
+        for side in SIDES:
+            dataset = dataset.add_column(f"ref_{side}_logps", found[side].numpy())
+        return dataset
+
+    def _open_cache(self, dataset: Dataset, name: str) -> RefCache:
+        """The same on every rank; what only one process should read or decide is the main one's."""
+        folder = Path(self.args.ref_log_probs_cache or Path(self.args.output_dir) / "ref_log_probs") / name
+        identity = self._agree(self._describe_reference(dataset) if self.accelerator.is_main_process else None)
+        cache = RefCache(folder, identity, len(dataset))
+        problem, damaged = self._agree((cache.problem(), [part for part in cache.parts() if cache.is_damaged(part)]))
+        if problem is not None:
+            raise DataError(problem)
+        if damaged and self.accelerator.is_main_process:
+            sys.stderr.write(f"{folder}: {len(damaged)} damaged file(s) of reference log-probs are computed again.\n")
+        return cache
+
+    def _describe_reference(self, dataset: Dataset) -> dict[str, Any]:
+        """Everything that reference log-probs depend on."""
+        config, rules = (self.ref_model or self.model).config, self.args
+        template = self._tokenizer.chat_template or ""
+        return {
+            "rows": digest_rows(dataset, TRAINED),
+            "chat_template": hashlib.sha256(str(template).encode()).hexdigest(),
+            "masking": rules.masking,
+            "mask_termination_tokens": rules.mask_termination_tokens,
+            "max_length": rules.max_length,
+            "ld_alpha": rules.ld_alpha,
+            "weights": describe_weights(config._name_or_path, config._commit_hash) or self._precompute_model_hash,
+            "dtype": str(self.model.dtype),
+            "autocast": self.accelerator.mixed_precision,
+        }
+
+    def _agree(self, value: Any) -> Any:
+        """The main process's value, on every rank."""
+        values = [value]
+        broadcast_object_list(values, from_process=0)
+        return values[0]
+
+    def _precompute_model(self) -> Any:
+        """What computes reference log-probs before training: TRL prepares the policy where it is sharded already."""
+        if self.ref_model is None and self.is_deepspeed_enabled:
+            self._precompute_engine = self._precompute_engine or prepare_deepspeed(self.model, self.accelerator)
+            return self._precompute_engine
+        return self.ref_model or self.model
+
+    def _ref_logps_of(self, model: Any, dataset: Dataset, batch_size: int) -> LogProbs:
+        """Summed log-probs of these rows, gathered in their order: chosen and rejected (rows,) float32."""
+        loader = DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator, shuffle=False)
+        found: dict[str, list[torch.Tensor]] = {side: [] for side in SIDES}
+        for batch in self.accelerator.prepare_data_loader(loader):
+            both = self.compute_ref_log_probs(self._passes(model), batch)
+            for side, values in zip(SIDES, self.accelerator.gather_for_metrics(both), strict=True):
+                found[side].append(values.float().cpu())
+        return {side: torch.cat(values) for side, values in found.items()}
+
+    def _shown(self, parts: list[range], name: str) -> Iterator[range]:
+        """The parts one by one, with what is done and left on the terminal of the main process."""
+        console = Console(stderr=True, quiet=not self.accelerator.is_main_process)
+        yield from track(parts, f"Reference log-probs ({name})", console=console, disable=not parts)
+
+
+def _halves(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    chosen, rejected = tensor.chunk(2)
+    return chosen, rejected
+
+
+def _run_apart(model: Callable[..., Any], kwargs: dict[str, Any]) -> Any:
+    """Two forward passes, each padded to its own longest row, whose outputs are put together as of one."""
+    shape = kwargs["input_ids"].shape
+    outputs = []
+    for rows in (slice(0, shape[0] // 2), slice(shape[0] // 2, None)):
+        width = int(kwargs["attention_mask"][rows].sum(1).max())  # padding is on the right
+        half = {
+            key: value[rows, :width] if isinstance(value, torch.Tensor) and value.shape == shape else value
+            for key, value in kwargs.items()
+        }
+        outputs.append(model(**half))
+    for name, value in outputs[0].items():
+        other = outputs[1][name]
+        if value.ndim == 0:  # losses of a mixture of experts
+            outputs[0][name] = (value + other) / 2
+        else:
+            outputs[0][name] = torch.cat([_widened(value, shape[1] - 1), _widened(other, shape[1] - 1)])
+    return outputs[0]
+
+
+def _widened(values: torch.Tensor, width: int) -> torch.Tensor:
+    return torch.nn.functional.pad(values, (0, width - values.shape[1]))

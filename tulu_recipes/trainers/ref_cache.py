@@ -1,0 +1,125 @@
+"""Reference log-probs on disk: computed once, in parts, and refused for anything they were not computed for.
+
+A folder holds `reference.json`, which says what the numbers belong to, and one safetensors file for each part of the
+rows. A part is written whole or not at all, so a run that was killed goes on with the first that is missing.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from tulu_recipes.errors import Problem
+
+PART_ROWS = 4096
+MARK = "reference.json"
+LogProbs = dict[str, torch.Tensor]  # chosen, rejected: (rows,) float32, summed over the compared tokens
+
+# What to say of a key of the identity that differs
+_NAMES = {
+    "rows": "the rows or their tokens",
+    "chat_template": "the chat template",
+    "weights": "the model's weights or revision",
+    "dtype": "the dtype",
+    "autocast": "mixed precision",
+}
+
+
+class RefCache:
+    """One folder of reference log-probs for one set of rows.
+
+    Args:
+        identity: everything the numbers depend on, JSON; another one in the folder is refused.
+        num_rows: rows of the set.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], num_rows: int) -> None:
+        self.folder, self.identity, self.num_rows = folder, dict(identity), num_rows
+
+    def problem(self) -> Problem | None:
+        """Why this folder must not be used; None when it is empty or of the same reference."""
+        mark = self.folder / MARK
+        if not mark.is_file():
+            return None
+        try:
+            found = json.loads(mark.read_text(encoding="utf-8"))
+        except ValueError:
+            found = {}
+        keys = sorted(key for key in self.identity.keys() | found.keys() if self.identity.get(key) != found.get(key))
+        if not keys:
+            return None
+        changed = ", ".join(_NAMES.get(key, f"{key} ({found.get(key)} → {self.identity.get(key)})") for key in keys)
+        return Problem(
+            "ref-cache-other",
+            str(self.folder),
+            f"The reference log-probs in this folder were computed for something else: {changed}.",
+            "name another ref_log_probs_cache, or remove this folder to compute them anew.",
+        )
+
+    def parts(self) -> list[range]:
+        return [range(start, min(start + PART_ROWS, self.num_rows)) for start in range(0, self.num_rows, PART_ROWS)]
+
+    def read(self, part: range) -> LogProbs | None:
+        """A part's numbers; None when it is missing or not whole."""
+        path = self._path(part)
+        if not path.is_file():
+            return None
+        try:
+            found: LogProbs = load_file(path)
+        except SafetensorError:  # cut short or overwritten: computed again
+            return None
+        whole = set(found) == {"chosen", "rejected"} and all(len(values) == len(part) for values in found.values())
+        return found if whole else None
+
+    def read_all(self) -> LogProbs:
+        """Every part, in the order of the rows; raises OSError when one has gone since."""
+        found = [load_file(self._path(part)) for part in self.parts()]
+        return {side: torch.cat([values[side] for values in found]) for side in ("chosen", "rejected")}
+
+    def is_damaged(self, part: range) -> bool:
+        return self._path(part).is_file() and self.read(part) is None
+
+    def write(self, part: range, values: LogProbs) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / MARK).is_file():
+            self._replace(self.folder / MARK, lambda path: path.write_text(json.dumps(self.identity, indent=2) + "\n"))
+        self._replace(self._path(part), lambda path: save_file(values, path))
+
+    def _path(self, part: range) -> Path:
+        return self.folder / f"rows-{part.start:08d}-{part.stop:08d}.safetensors"
+
+    @staticmethod
+    def _replace(path: Path, write: Callable[[Path], object]) -> None:
+        neighbour = path.with_name(f".{path.name}.writing")
+        write(neighbour)
+        neighbour.replace(path)
+
+
+def digest_rows(dataset: Dataset, columns: tuple[str, ...]) -> str:
+    """A hash of list columns, value by value and in order; equal for equal rows, however they are stored."""
+    digest = hashlib.blake2b(digest_size=16)
+    for batch in dataset.select_columns(list(columns)).with_format("arrow").iter(batch_size=10_000):
+        for name in columns:
+            column = batch[name].combine_chunks()
+            digest.update(np.asarray(column.value_lengths(), dtype=np.int64).tobytes())
+            digest.update(np.asarray(column.flatten(), dtype=np.int32).tobytes())
+    return digest.hexdigest()
+
+
+def describe_weights(name: str, commit: str | None) -> str | None:
+    """The weights a model name stands for: the commit on the Hub, a hash of a local folder's weight files, or None."""
+    folder = Path(name).expanduser()
+    if commit or not name or not folder.is_dir():
+        return commit
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
