@@ -44,12 +44,13 @@ from tulu_recipes.data.mixing.lock import (
     tool_versions,
 )
 from tulu_recipes.data.mixing.mix_file import Mix
-from tulu_recipes.data.mixing.resolve import file_sha256, resolve_sources
+from tulu_recipes.data.mixing.resolve import resolve_sources
 from tulu_recipes.data.mixing.select import select_rows
 from tulu_recipes.data.mixing.tokens import resolve_tokenizer
 from tulu_recipes.data.mixing.workers import run_tasks
 from tulu_recipes.data.mixing.write import shard_count, shard_name, write_shard
 from tulu_recipes.errors import DataError, Problem
+from tulu_recipes.hub import file_sha256
 from tulu_recipes.run import naming_full_disk, read_json, write_json
 
 Describe = Callable[[Path, Lock], None]
