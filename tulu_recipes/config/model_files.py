@@ -101,7 +101,7 @@ def has_generation_markers(template: str) -> bool:
 
 
 def files_of_model(recipe: Recipe, surroundings: Surroundings) -> ModelFiles | None:
-    """None when there is nothing to read yet: a folder to be built or trained first, or a Hub that may not be asked."""
+    """None when there is nothing to read yet: a folder to be made first, or a Hub that may not be asked."""
     name = recipe["model_name_or_path"]
     if recipe["model_builder"] and name and not local_path(name).exists():
         return None
