@@ -154,9 +154,10 @@ def _train_rows(recipe: Recipe, console: Console) -> tuple[Dataset, Lock | None]
 
 def _heldout_rows(recipe: Recipe) -> Dataset | None:
     work = ROWS_OF_STAGE[recipe.stage]
+    split_given = "dataset_test_split" in recipe.given
     if recipe["eval_dataset_name"]:
-        return work.load(recipe["eval_dataset_name"])
-    if "dataset_test_split" in recipe.given and recipe["dataset_name"]:
+        return work.load(recipe["eval_dataset_name"], split=recipe["dataset_test_split"] if split_given else None)
+    if split_given and recipe["dataset_name"]:
         return work.load(
             recipe["dataset_name"],
             config=recipe["dataset_config"],

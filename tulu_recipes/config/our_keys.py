@@ -59,7 +59,7 @@ _COMMON = (
         "eval_dataset_name",
         "null str",
         None,
-        "Hub id or local path of evaluation rows; null: dataset_test_split of dataset_name.",
+        "Hub id or local path of evaluation rows; null: dataset_name. Split: dataset_test_split, where it is given.",
         "data",
         changes_weights=False,
     ),
