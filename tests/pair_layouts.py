@@ -50,14 +50,15 @@ def pair_config(stage: str, folder: Path, **keys: Any) -> Any:
 def pair_trainer(
     stage: str, model: PreTrainedModel, args: Any, rows: Dataset, eval_rows: Dataset | None = None, **others: Any
 ) -> DPOTrainer | SimPOTrainer | RewardTrainer:
-    """`stage`: dpo, simpo or reward. others: ref_model, peft_config, callbacks."""
+    """`stage`: dpo, simpo or reward. others: ref_model, peft_config, callbacks, tokenizer."""
+    tokenizer = others.pop("tokenizer", None) or _tokenizer()
     build: Any = {"dpo": DPOTrainer, "simpo": SimPOTrainer, "reward": RewardTrainer}[stage]
     return build(
         model,
         args=args,
         train_dataset=rows,
         eval_dataset=eval_rows,
-        processing_class=_tokenizer(),
+        processing_class=tokenizer,
         **others,
     )
 

@@ -31,7 +31,8 @@ def _cases() -> dict[str, dict[str, Any]]:
         "sft-1x4": imitating | _half(1, 4),
         "sft-few": imitating | few,
         "norm-apart": norm | _half(2, 2) | {"concatenated_forward": False},
-        "norm-cached": norm | _half(2, 2) | {"precompute_ref_log_probs": True},
+        # 3, 3 and 2 rows: the processes share none of them evenly
+        "norm-cached": norm | _half(2, 2) | {"precompute_ref_log_probs": True, "part_rows": 3},
         "start": norm | _half(2, 2) | {"reference": "base"},
         "start-cached": own | _half(2, 2),
         "start-lora": norm | _half(2, 2) | {"reference": None, "lora": {"r": 4}},

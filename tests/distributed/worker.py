@@ -65,19 +65,22 @@ def run_case(name: str, keys: dict[str, Any], mode: str, folder: Path) -> dict[s
 
 
 def run_pair_case(name: str, keys: dict[str, Any], mode: str, folder: Path) -> dict[str, Any]:
-    """A step of a preference stage. Keys of ours: `stage`, `rows`, `reference` (a model's folder), `lora` (peft's)."""
+    """A step of a preference stage. Keys of ours: `stage`, `rows`, `reference` (a model's folder), `lora` (peft's),
+    `part_rows` (of a cache)."""
     from peft import LoraConfig
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM
 
     from tests.distributed.evidence import parallelism, require, whole_weights
     from tests.pair_layouts import pair_config, pair_rows, pair_trainer
+    from tulu_recipes.trainers import ref_cache
     from tulu_recipes.trainers.reward import load_scorer
 
     start = time.monotonic()
     keys = dict(keys)
     stage, rows, reference = keys.pop("stage"), pair_rows(keys.pop("rows", 8)), keys.pop("reference", None)
     others: dict[str, Any] = {}
+    ref_cache.PART_ROWS = keys.pop("part_rows", 4096)
     if lora := keys.pop("lora", None):
         others["peft_config"] = LoraConfig(task_type="CAUSAL_LM", **lora)
     args = pair_config(stage, folder / name, use_cpu=mode != SHIMMED, **keys)
