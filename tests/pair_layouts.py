@@ -23,10 +23,13 @@ def _tokenizer() -> PreTrainedTokenizerBase:
 
 
 @cache
-def pair_rows(count: int, first: int = 0, masking: Masking = ALL_TURNS) -> Dataset:
+def pair_rows(count: int, first: int = 0) -> Dataset:
     """Tokenized pairs of one to three turns, whose lengths and compared parts differ."""
-    rows = Dataset.from_list([pair(i, 1 + i % 3) for i in range(first, first + count)])
-    tokenized = tokenize_pairs(rows, _tokenizer(), PairRules(128, masking=masking))
+    return pair_rows_of([pair(i, 1 + i % 3) for i in range(first, first + count)], ALL_TURNS)
+
+
+def pair_rows_of(rows: list[dict[str, Any]], masking: Masking = "last_turn") -> Dataset:
+    tokenized = tokenize_pairs(Dataset.from_list(rows), _tokenizer(), PairRules(128, masking=masking))
     return trainable_pairs(tokenized, over_length="truncate")
 
 

@@ -64,10 +64,14 @@ def dpo_step(
     gains = [(_total(p.chosen - p.ref_chosen, mean), _total(p.rejected - p.ref_rejected, mean)) for p in seen]
     preferred = torch.stack([minus_log_sigmoid(beta * (chosen - rejected)) for chosen, rejected in gains]).mean()
     imitated = -torch.cat([pair.chosen for pair in seen]).mean()
-    loss = preferred * sum(weight for name, weight in losses.items() if name != "sft") + imitated * losses.get("sft", 0)
+    loss = preferred * sum(weight for name, weight in losses.items() if name != "sft") + imitated * losses.get(
+        "sft", 0
+    )
     logged = _sides("rewards", gains, beta)
     for side in ("chosen", "rejected"):
-        ours, ref = (torch.cat([getattr(p, f"{which}{side}").detach() for p in seen]).double() for which in ("", "ref_"))
+        ours, ref = (
+            torch.cat([getattr(p, f"{which}{side}").detach() for p in seen]).double() for which in ("", "ref_")
+        )
         logged[f"kl/{side}"] = float((ours - ref).mean())
         logged[f"logps_per_token/{side}"] = float(ours.mean())
         logged[f"lengths/{side}"] = len(ours) / len(pairs)

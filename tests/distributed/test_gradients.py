@@ -103,9 +103,7 @@ def test_every_case_ran_as_it_was_launched(launched: Launched) -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("eval")])
-def test_two_processes_make_the_step_of_one_row_at_a_time(
-    launched: Launched, models: Path, case: str
-) -> None:
+def test_two_processes_make_the_step_of_one_row_at_a_time(launched: Launched, models: Path, case: str) -> None:
     want = expected(models / "base", CASES[case]["loss_reduction"])
     result = launched.results[case]
     assert len(result["log"]) == 1
