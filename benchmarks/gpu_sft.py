@@ -104,7 +104,7 @@ def report(options: argparse.Namespace, found: dict[str, list[Measured]]) -> Non
         padded=True,
     )
     name = torch.cuda.get_device_name(0)
-    best = max(run.tokens_per_second for run in found["ours"])
+    best = max(run.per_second for run in found["ours"])
     try:
         mfu = f"{best * flops / find_gpu(name.split()[1] if ' ' in name else name).bf16_flops:.1%}"
     except RecipeError:

@@ -1,4 +1,4 @@
-"""One training run with a clock: `python -m benchmarks.timed_run {ours|trl} RESULT.json ARGUMENTS …`
+"""One training run with a clock: `python -m benchmarks.timed_run {ours|trl} {sft|dpo} RESULT.json ARGUMENTS …`
 
 Both sides are their public entry point, with the same instrument: the time at the end of each optimizer step.
 """
@@ -7,6 +7,7 @@ import json
 import resource
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +27,28 @@ _on_log = trainer_callback.CallbackHandler.on_log
 trainer_callback.CallbackHandler.on_log = _note  # type: ignore[method-assign]
 
 
-def run(side: str, arguments: list[str]) -> None:
+def run(side: str, stage: str, arguments: list[str]) -> None:
     if side == "ours":
-        from tulu_recipes.sft import main
-
-        code = main(arguments)
+        code = import_module(f"tulu_recipes.{stage}").main(arguments)
         assert code == 0, code
         return
-    from trl.scripts.sft import main as trl_main
-    from trl.scripts.sft import make_parser
+    script = import_module(f"trl.scripts.{stage}")
+    script.main(*script.make_parser().parse_args_and_config(arguments, fail_with_unknown_args=True))
 
-    parsed = make_parser().parse_args_and_config(arguments, fail_with_unknown_args=True)
-    trl_main(*parsed)
+
+def main(argv: list[str]) -> None:
+    side, stage, result, *arguments = argv
+    started = time.perf_counter()
+    run(side, stage, arguments)
+    gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    figures = {
+        "steps": steps,
+        "seconds": time.perf_counter() - started,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_gpu_bytes": gpu,
+    }
+    Path(result).write_text(json.dumps(figures), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    side, result, *arguments = sys.argv[1:]
-    started = time.perf_counter()
-    run(side, arguments)
-    gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    Path(result).write_text(
-        json.dumps(
-            {
-                "steps": steps,
-                "seconds": time.perf_counter() - started,
-                "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                "peak_gpu_bytes": gpu,
-            }
-        ),
-        encoding="utf-8",
-    )
+    main(sys.argv[1:])

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, TrainerCallback
 
 from tests.tiny import conversation, tiny_tokenizer
 from tulu_recipes.data.supervision import tokenize_rows, trainable_rows
@@ -68,3 +68,14 @@ def copy_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def update(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The gradient of the one step between two sets of weights."""
     return {name: (before[name] - after[name]) / RATE for name in before}
+
+
+class StopAt(TrainerCallback):
+    """Ends training at a step, before its checkpoint; never at step 0."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt

@@ -22,6 +22,15 @@ def _cases() -> dict[str, dict[str, Any]]:
     imitating = summed | {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.2]}
     simpo = {"stage": "simpo", "beta": 2.0, "simpo_gamma": 0.5}
     reward = {"stage": "reward"}
+    # stopped before checkpoint 4; the one before it is inside a log line and at the end of an epoch
+    resumed = _half(1, 2) | {
+        "rows": 12,
+        "num_train_epochs": 2,
+        "logging_steps": 2,
+        "learning_rate": 0.01,
+        "stop_at": 4,
+    }
+    resumed |= {"save_strategy": "steps", "save_steps": 1, "train_sampling_strategy": "random", "optim": "adamw_torch"}
     few = _half(1, 4) | {"rows": 6}  # of the 8 that a step could hold
     return {
         "norm-4x1": norm | _half(4, 1),
@@ -39,10 +48,15 @@ def _cases() -> dict[str, dict[str, Any]]:
         "simpo-2x2": simpo | _half(2, 2),
         "reward-4x1": reward | _half(4, 1),
         "reward-few": reward | few,
+        "resumed-norm": norm | resumed | {"precompute_ref_log_probs": True},
+        "resumed-reward": reward | resumed,
     }
 
 
 PAIR_CASES = _cases()
+RESUMED = [case for case in PAIR_CASES if case.startswith("resumed")]
+# An adapter starts from random numbers of its own; tests/trainers/test_pair_layouts.py compares its gradient
+ONE_STEP_CASES = [case for case in PAIR_CASES if case not in (*RESUMED, "start-lora")]
 
 
 @cache

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from tests import oracle
 from tests.distributed.evidence import MODES
 from tests.distributed.launch import ROOT, launch
-from tests.distributed.pair_cases import PAIR_CASES, expected_pairs
+from tests.distributed.pair_cases import ONE_STEP_CASES, PAIR_CASES, RESUMED, expected_pairs
 from tests.layouts import PACKED, PADDING_FREE, copy_weights, token_rows, update
 from tests.pair_layouts import read_scorer, save_models
 
@@ -132,8 +132,7 @@ def test_saved_weights_and_eval_loss_are_those_of_the_trained_model(launched: La
     assert launched.results[case]["eval_loss"] == pytest.approx(exact, rel=1e-6)
 
 
-# An adapter starts from random numbers of its own; tests/trainers/test_pair_layouts.py compares its gradient
-@pytest.mark.parametrize("case", [case for case in PAIR_CASES if case != "start-lora"])
+@pytest.mark.parametrize("case", ONE_STEP_CASES)
 def test_two_processes_make_the_step_of_one_pair_at_a_time(launched: Launched, models: Path, case: str) -> None:
     want = expected_pairs(models, case)
     before = read_scorer(models / "scorer") if case.startswith("reward") else base(models / "base")
@@ -151,3 +150,11 @@ def test_a_policy_that_is_its_reference_starts_at_the_logarithm_of_two(launched:
     assert line["loss"] == torch.tensor(math.log(2)).item()
     assert line["rewards/margins"] == 0
     assert line["kl/chosen"] == 0
+
+
+@pytest.mark.parametrize("case", RESUMED)
+def test_a_stopped_run_of_two_processes_resumes_to_the_uninterrupted_one(launched: Launched, case: str) -> None:
+    result = launched.results[case]
+    assert [line["step"] for line in result["log"]] == [2, 4, 6]
+    assert result["resumed_log"] == result["log"]  # row_order_crc32 among them
+    assert result["same_weights"]

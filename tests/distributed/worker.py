@@ -6,6 +6,7 @@ after the step. Every rank checks after every step that the launch is what it wa
 
 import gc
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,8 @@ def main(mode: str, folder: Path) -> None:
         import tests.distributed.shim  # noqa: F401
     import torch.distributed
 
+    # as the stages do: accelerate's "cpu:0" and "cpu:1" are places that no checkpoint is read back to
+    os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
     cases = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
     results = {}
     for name, keys in cases.items():
@@ -65,32 +68,15 @@ def run_case(name: str, keys: dict[str, Any], mode: str, folder: Path) -> dict[s
 
 
 def run_pair_case(name: str, keys: dict[str, Any], mode: str, folder: Path) -> dict[str, Any]:
-    """A step of a preference stage. Keys of ours: `stage`, `rows`, `reference` (a model's folder), `lora` (peft's),
-    `part_rows` (of a cache)."""
-    from peft import LoraConfig
+    """Steps of a preference stage; with `stop_at` once more, stopped before that step's checkpoint and resumed."""
     from safetensors.torch import save_file
-    from transformers import AutoModelForCausalLM
 
     from tests.distributed.evidence import parallelism, require, whole_weights
-    from tests.pair_layouts import pair_config, pair_rows, pair_trainer
-    from tulu_recipes.trainers import ref_cache
-    from tulu_recipes.trainers.reward import load_scorer
 
     start = time.monotonic()
     keys = dict(keys)
-    stage, rows, reference = keys.pop("stage"), pair_rows(keys.pop("rows", 8)), keys.pop("reference", None)
-    others: dict[str, Any] = {}
-    ref_cache.PART_ROWS = keys.pop("part_rows", 4096)
-    if lora := keys.pop("lora", None):
-        others["peft_config"] = LoraConfig(task_type="CAUSAL_LM", **lora)
-    args = pair_config(stage, folder / name, use_cpu=mode != SHIMMED, **keys)
-    if stage == "reward":
-        model = load_scorer(str(folder / "scorer"))
-    else:
-        model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype="float32")
-    if reference:
-        others["ref_model"] = AutoModelForCausalLM.from_pretrained(folder / reference, dtype="float32")
-    trainer = pair_trainer(stage, model, args, rows, **others)
+    stop_at = keys.pop("stop_at", 0)
+    trainer = build_pair_trainer(keys, mode, folder, folder / name)
     trainer.train()
     require(trainer, mode, processes=2)
     weights = whole_weights(trainer)
@@ -98,12 +84,63 @@ def run_pair_case(name: str, keys: dict[str, Any], mode: str, folder: Path) -> d
         "log": trainer.state.log_history[:-1],
         "parallelism": parallelism(trainer),
         "processes": torch_world_size(),
-        "seconds": time.monotonic() - start,
     }
     if trainer.accelerator.is_main_process:
         save_file({key: value.contiguous() for key, value in weights.items()}, folder / f"{name}.safetensors")
     trainer.accelerator.free_memory()
-    return result
+    if stop_at:
+        result |= resume_pair_case(keys, mode, folder, folder / f"{name}-stopped", stop_at, weights)
+    return result | {"seconds": time.monotonic() - start}
+
+
+def resume_pair_case(
+    keys: dict[str, Any], mode: str, folder: Path, output: Path, stop_at: int, weights: dict[str, Any]
+) -> dict[str, Any]:
+    """The log of a run that was stopped and resumed, and whether its weights are `weights`."""
+    import torch
+
+    from tests.distributed.evidence import whole_weights
+    from tests.layouts import StopAt
+
+    trainer = build_pair_trainer(keys, mode, folder, output, callbacks=[StopAt(stop_at)])
+    try:
+        trainer.train()
+    except KeyboardInterrupt:
+        trainer.accelerator.free_memory()
+    trainer = build_pair_trainer(keys, mode, folder, output)
+    trainer.train(resume_from_checkpoint=str(output / f"checkpoint-{stop_at - 1}"))
+    again = whole_weights(trainer)
+    trainer.accelerator.free_memory()
+    return {
+        "resumed_log": trainer.state.log_history[:-1],
+        "same_weights": all(torch.equal(again[key], value) for key, value in weights.items()),
+    }
+
+
+def build_pair_trainer(keys: dict[str, Any], mode: str, folder: Path, output: Path, **others: Any) -> Any:
+    """Keys of ours: `stage`, `rows`, `reference` (a model's folder), `lora` (peft's), `part_rows` (of a cache)."""
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM
+
+    from tests.pair_layouts import pair_config, pair_rows, pair_trainer
+    from tulu_recipes.trainers import ref_cache
+    from tulu_recipes.trainers.reward import load_scorer
+
+    keys = dict(keys)
+    stage, rows, reference = keys.pop("stage"), pair_rows(keys.pop("rows", 8)), keys.pop("reference", None)
+    ref_cache.PART_ROWS = keys.pop("part_rows", 4096)
+    if lora := keys.pop("lora", None):
+        others["peft_config"] = LoraConfig(task_type="CAUSAL_LM", **lora)
+    args = pair_config(
+        stage, output, use_cpu=mode != SHIMMED, **keys
+    )  # before any model: it says how they are sharded
+    if stage == "reward":
+        model = load_scorer(str(folder / "scorer"))
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype="float32")
+    if reference:
+        others["ref_model"] = AutoModelForCausalLM.from_pretrained(folder / reference, dtype="float32")
+    return pair_trainer(stage, model, args, rows, **others)
 
 
 def torch_world_size() -> int:

@@ -18,13 +18,20 @@ def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=os.environ | QUIET, capture_output=True, text=True, timeout=280)
 
 
-@pytest.mark.slow
 def test_sft_prints_a_ratio_for_each_peer() -> None:
     done = run("sft", "--quick", "--steps", "3")
     assert done.returncode == 0, done.stderr
     for line in ("ours / trl sft ", "ours packed / trl sft packed", "ours packed / trl sft padded"):
         assert re.search(rf"{line}\s+\d+\.\d\d – \d+\.\d\d – \d+\.\d\d", done.stdout), line
     assert "python -m tulu_recipes.sft BROKEN.yaml" in done.stdout
+
+
+def test_dpo_prints_a_ratio_for_each_peer_over_the_same_work() -> None:
+    done = run("dpo", "--quick", "--steps", "2")
+    assert done.returncode == 0, done.stderr  # it ends on 1 when the sides saw other numbers of tokens
+    for line in ("ours / trl ", "ours separate / trl ", "ours cached / trl cached ", "trl cached / trl "):
+        assert re.search(rf"{line}\s+\d+\.\d\d – \d+\.\d\d – \d+\.\d\d", done.stdout), line
+        assert re.search(rf"{line}\s+\d+\.\d\d$", done.stdout, re.MULTILINE), line
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it would run for minutes")

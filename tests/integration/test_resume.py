@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
-from transformers import TrainerCallback
 
+from tests.layouts import StopAt
 from tests.stage import QUIET, run_sft, sft_command, write_recipe
 from tests.tiny import conversation, tiny_model, tiny_tokenizer
 from tulu_recipes.data.supervision import tokenize_rows, trainable_rows
@@ -62,15 +62,6 @@ def test_kill_9_and_the_same_command_give_the_uninterrupted_run(tmp_path: Path) 
     assert record["resumed_at_steps"][0] >= 6
     assert scalars(tmp_path / "killed" / "run") == scalars(tmp_path / "whole" / "run")
     assert weights(tmp_path / "killed" / "run") == weights(tmp_path / "whole" / "run")
-
-
-class StopAt(TrainerCallback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 def train(
