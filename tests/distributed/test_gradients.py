@@ -158,3 +158,9 @@ def test_a_stopped_run_of_two_processes_resumes_to_the_uninterrupted_one(launche
     assert [line["step"] for line in result["log"]] == [2, 4, 6]
     assert result["resumed_log"] == result["log"]  # row_order_crc32 among them
     assert result["same_weights"]
+
+
+def test_a_new_score_head_is_drawn_wide_as_tulus_on_whatever_shards(launched: Launched) -> None:
+    head = launched.weights("new-head")["score.weight"]
+    assert head.shape == (1, 32)
+    assert float(head.std()) == pytest.approx(33**-0.5, rel=0.3)  # 0.17; the model's own initialisation has 0.1

@@ -118,7 +118,7 @@ def resume_pair_case(
 
 
 def build_pair_trainer(keys: dict[str, Any], mode: str, folder: Path, output: Path, **others: Any) -> Any:
-    """Keys of ours: `stage`, `rows`, `reference` (a model's folder), `lora` (peft's), `part_rows` (of a cache)."""
+    """Keys of ours: `stage`, `rows`, `model` and `reference` (folders), `lora` (peft's), `part_rows` (of a cache)."""
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
 
@@ -131,13 +131,11 @@ def build_pair_trainer(keys: dict[str, Any], mode: str, folder: Path, output: Pa
     ref_cache.PART_ROWS = keys.pop("part_rows", 4096)
     if lora := keys.pop("lora", None):
         others["peft_config"] = LoraConfig(task_type="CAUSAL_LM", **lora)
-    args = pair_config(
-        stage, output, use_cpu=mode != SHIMMED, **keys
-    )  # before any model: it says how they are sharded
-    if stage == "reward":
-        model = load_scorer(str(folder / "scorer"))
-    else:
-        model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype="float32")
+    start = str(folder / keys.pop("model", "scorer" if stage == "reward" else "base"))
+    # before any model: it says how they are sharded
+    args = pair_config(stage, output, use_cpu=mode != SHIMMED, **keys)
+    load = load_scorer if stage == "reward" else AutoModelForCausalLM.from_pretrained
+    model = load(start, dtype="float32")
     if reference:
         others["ref_model"] = AutoModelForCausalLM.from_pretrained(folder / reference, dtype="float32")
     return pair_trainer(stage, model, args, rows, **others)

@@ -1,5 +1,6 @@
 """The gradient of a preference step depends on its pairs and its loss, not on how they were cut into micro-batches."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from tests.layouts import LAYOUTS, ONE_STEP, copy_weights, update
 from tests.oracle import worst_difference
 from tests.pair_layouts import pair_config, pair_rows, pair_rows_of, pair_trainer, read_scorer, save_models
 from tests.tiny import pair, tiny_model, tiny_tokenizer
+from tulu_recipes.data.pairs import SIDES
 from tulu_recipes.trainers.reward import load_scorer
+from tulu_recipes.trainers.simpo import CPOConfig
 
 pytestmark = pytest.mark.integration
 
@@ -198,3 +201,21 @@ def test_single_turn_pairs_train_as_in_trls_own_trainer(tmp_path: Path, models: 
         shared = {"loss", "grad_norm", "num_tokens", "logps/chosen", "accuracy", "margin"} & want.keys()
         assert {key: line[key] for key in shared} == pytest.approx({key: want[key] for key in shared}, rel=1e-5)
     assert worst_difference(copy_weights(ours.model), copy_weights(plain.model)) < TOLERANCE
+
+
+def test_trl_packs_no_pairs_and_pads_where_it_is_asked_not_to(models: Path, tmp_path: Path) -> None:
+    """When this fails TRL offers it: then prove it equal to padding, and let `padding_free` into DPO recipes."""
+    for config in (trl.DPOConfig, trl.RewardConfig, CPOConfig):
+        fields = {field.name for field in dataclasses.fields(config)}
+        assert not {"packing", "eval_packing"} & fields
+        assert ("padding_free" in fields) == (config is trl.DPOConfig)
+    args = trl.DPOConfig(str(tmp_path), padding_free=True, bf16=False, use_cpu=True, report_to=[])
+    row = {side: [{"role": "user", "content": "the"}, {"role": "assistant", "content": side}] for side in SIDES}
+    trainer = trl.DPOTrainer(
+        causal(models / "base"),
+        causal(models / "reference"),
+        args,
+        train_dataset=Dataset.from_list([row]),
+        processing_class=tiny_tokenizer(),
+    )
+    assert trainer.padding_free is False

@@ -12,7 +12,7 @@ from accelerate.utils import broadcast, broadcast_object_list
 from datasets import Dataset
 from rich.console import Console
 from rich.progress import track
-from torch.distributed.fsdp import FSDPModule
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.utils.data import DataLoader
 from trl import DPOConfig as _TrlDPOConfig
 from trl import DPOTrainer as _TrlDPOTrainer
@@ -122,7 +122,8 @@ class DPOTrainer(PairTrainer, _TrlDPOTrainer):  # trl is untyped
 
     @ref_model.setter
     def ref_model(self, model: Any) -> None:
-        if model is not None and self.is_fsdp_enabled and not isinstance(model, FSDPModule):
+        sharded = isinstance(model, FSDPModule | FullyShardedDataParallel)
+        if model is not None and self.is_fsdp_enabled and not sharded:
             self._send_weights(model)
         self._ref_model = model
 
