@@ -1,4 +1,4 @@
-"""`python -m tulu_recipes.sft` with the FSDP2 shim of this folder, for `accelerate launch`."""
+"""`python -m MODULE …` with the FSDP2 shim of this folder, for `accelerate launch`: shimmed.py MODULE …"""
 
 import runpy
 import sys
@@ -6,5 +6,5 @@ import sys
 import tests.distributed.shim  # noqa: F401
 
 if __name__ == "__main__":
-    sys.argv[0] = "tulu_recipes.sft"
-    runpy.run_module("tulu_recipes.sft", run_name="__main__")
+    sys.argv.pop(0)
+    runpy.run_module(sys.argv[0], run_name="__main__")

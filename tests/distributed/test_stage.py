@@ -1,4 +1,4 @@
-"""The real command on two processes, `accelerate launch … -m tulu_recipes.sft RECIPE.yaml`, to a finished run."""
+"""The real commands on two processes, `accelerate launch … -m tulu_recipes.sft RECIPE.yaml`, to a finished run."""
 
 import subprocess
 import time
@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from tests.distributed.launch import ROOT, environment, kill_all, launch, launch_command
-from tests.stage import run_sft, write_recipe
+from tests.stage import run_here, run_sft, write_pair_recipe, write_recipe
 from tests.tiny import conversation
 from tulu_recipes.run import read_json, read_metrics
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 STAGE = ("-m", "tulu_recipes.sft")
-SHIMMED = (str(ROOT / "tests/distributed/shimmed.py"),)
+SHIMMED = (str(ROOT / "tests/distributed/shimmed.py"), "tulu_recipes.sft")
+SHIMMED_DPO = (SHIMMED[0], "tulu_recipes.dpo")
 CLOCKS = {"eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
 # 40 rows are 5 steps an epoch, 21 held-out rows leave repeated ones on two processes
 EVALUATED: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 4, "per_device_eval_batch_size": 4}
@@ -72,6 +73,26 @@ def test_two_processes_finish_the_run_that_one_process_finishes(
     for line, want in zip(lines, expected, strict=True):
         for key in {"loss", "eval_loss", "grad_norm", "num_supervised_tokens", "num_sequences"} & want.keys():
             assert line[key] == pytest.approx(want[key], rel=1e-4), (line["step"], key)
+
+
+def test_dpo_on_two_processes_under_fsdp2_is_the_run_of_one_process(tmp_path: Path) -> None:
+    """transformers reads the reference on one process alone there; other modes: tests/distributed/pair_cases.py."""
+    keys: dict[str, Any] = {"beta": 5.0, "loss_type": "sigmoid_norm", "masking": "all_assistant_turns"}
+    alone = write_pair_recipe(tmp_path, output_dir=str(tmp_path / "alone"), **keys)
+    assert run_here("dpo", alone).returncode == 0
+    keys["precompute_ref_log_probs"] = True
+    path = write_pair_recipe(tmp_path, **keys)
+    done = launch("fsdp2", *SHIMMED_DPO, str(path))
+    assert done.returncode == 0, done.stdout[-6000:]
+    record = read_json(tmp_path / "run" / "run.json")
+    assert (record["status"], record["num_processes"]) == ("finished", 2)
+    assert record["saved_model_difference"] < 1e-4
+    assert record["counters"]["seen"] == read_json(tmp_path / "alone" / "run.json")["counters"]["seen"]
+    lines, expected = scalars(tmp_path / "run"), scalars(tmp_path / "alone")
+    assert len(lines) == len(expected) == 10
+    for line, want in zip(lines, expected, strict=True):
+        for key in {"loss", "grad_norm", "rewards/margins", "kl/chosen", "num_sequences"}:
+            assert line[key] == pytest.approx(want[key], rel=1e-3, abs=1e-5), (line["step"], key)
 
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
