@@ -75,6 +75,11 @@ class PairTrainer(ExactTrainer):
         self.sums["train"] = Counter(self.progress.sums)
 
 
+def ranked_rightly(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
+    """1 where chosen has the higher reward, 0 where rejected has, 0.5 for a tie, as before the first step: (B,)."""
+    return ((chosen > rejected).float() + (chosen >= rejected).float()) / 2
+
+
 def pair_means(sums: Mapping[str, float]) -> dict[str, float]:
     """What DPO and SimPO log, from sums over pairs.
 

@@ -17,7 +17,7 @@ from trl.trainer.utils import create_model_from_path
 
 from tulu_recipes.data.pairs import PairRules, tokenize_pairs, trainable_pairs
 from tulu_recipes.trainers.exact import Batch
-from tulu_recipes.trainers.pairs import PairTrainer
+from tulu_recipes.trainers.pairs import PairTrainer, ranked_rightly
 
 
 @dataclass
@@ -101,7 +101,7 @@ class RewardTrainer(PairTrainer, _TrlRewardTrainer):  # trl is untyped
         if self.model.training:
             loss = loss * self.step_weight(len(chosen))
             self.stop_unless_finite(loss)
-        self.note({"chosen": chosen, "rejected": rejected, "right": chosen > rejected})
+        self.note({"chosen": chosen, "rejected": rejected, "right": ranked_rightly(chosen, rejected)})
         return (loss, outputs) if return_outputs else loss
 
     def means(self, sums: Mapping[str, float]) -> dict[str, float]:
