@@ -185,7 +185,7 @@ def _books(sides: dict[str, _Side], pair: Row, tokenizer: PreTrainedTokenizerBas
         "rejected_ids": ids["rejected"],
         "chosen_mask": masks["chosen"],
         "rejected_mask": masks["rejected"],
-        "prefix_only": ids["chosen"] == ids["rejected"],
+        "prefix_only": ids["chosen"] == ids["rejected"] and all(tokens.values()),
         "early": shared_turns(pair["chosen"], pair["rejected"]) < last or len(pair["chosen"]) != len(pair["rejected"]),
         "over_length": long_prompt if rules.prompt_only else any(kept[s] < len(sides[s].ids) for s in SIDES),
         "answer_cut": any(cut.values()),
