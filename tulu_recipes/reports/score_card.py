@@ -14,6 +14,10 @@ def write_score_card(folder: Path, record: dict[str, Any]) -> Path:
     model, dataset = (cell(record[key]) for key in ("model", "dataset"))
     metadata = {"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}]}
     columns = " and ".join(f"`{name}`" for name in record["columns"])
+    about = (
+        f"All {record['rows']:,} rows of {dataset} ({cell(record['split'])}) with {columns}: what the reward model "
+    )
+    about += f"{model} gives to the whole conversation, at its last token."
     lines = [
         "---",
         yaml.safe_dump(metadata, sort_keys=False).rstrip(),
@@ -21,8 +25,7 @@ def write_score_card(folder: Path, record: dict[str, Any]) -> Path:
         "",
         f"# {dataset}, scored",
         "",
-        f"All {record['rows']:,} rows of {dataset} ({cell(record['split'])}) with {columns}: what the reward model "
-        f"{model} gives to the whole conversation, at its last token.",
+        about,
         "",
         *_facts(record),
         "",

@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", metavar="MODEL", help="the reward model: a run folder or a Hub id")
     parser.add_argument("--output_dir", type=Path, metavar="DIR", help="where the scored rows go [below runs/scores]")
     parser.add_argument("--batch_size", type=_positive, default=16, metavar="N", help="conversations at a time [16]")
-    parser.add_argument("--max_length", type=_positive, metavar="N", help="longer rows get no score [what MODEL reads]")
+    parser.add_argument("--max_length", type=_positive, metavar="N", help="longer rows get none [what MODEL reads]")
     parser.add_argument("--split", metavar="NAME", help="split of the dataset [train, or the only one]")
     parser.add_argument("--config", metavar="NAME", help="configuration of the dataset")
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of the dataset")
@@ -133,9 +133,7 @@ def _check(options: argparse.Namespace) -> ScorerFiles:
         what = f"{options.score} does not exist; paths are relative to the current directory."
         problems.append(Problem("path-missing", where, what, "check the path, or name a Hub id."))
     elif "://" not in options.score:
-        problems += hub.check_readable(
-            options.score, repo_type="dataset", revision=options.revision, where=where
-        )
+        problems += hub.check_readable(options.score, repo_type="dataset", revision=options.revision, where=where)
     if options.push_to_hub and speaks(os.environ):
         problems += hub.check_writable(
             options.push_to_hub,
@@ -176,9 +174,7 @@ def _rows(options: argparse.Namespace) -> "ScoredRows":
     from tulu_recipes.data.sources import load_dataset_rows
     from tulu_recipes.scoring.dataset import rows_to_score
 
-    rows = load_dataset_rows(
-        options.score, config=options.config, split=options.split, revision=options.revision
-    )
+    rows = load_dataset_rows(options.score, config=options.config, split=options.split, revision=options.revision)
     return rows_to_score(rows, options.score)
 
 

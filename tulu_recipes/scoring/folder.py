@@ -71,7 +71,7 @@ class ScoreFolder:
         return Problem("score-folder", f"--output_dir {self.folder}", what, mend)
 
     def _differing(self, before: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
-        keys = [key for key in self.made_of | before if self.made_of.get(key) != before.get(key)]
+        keys = [key for key in self.made_of | dict(before) if self.made_of.get(key) != before.get(key)]
         shown = []
         for key in keys:
             named = {"weights": "model", "content": "dataset"}.get(key)
