@@ -53,8 +53,8 @@ def _length_line(length: dict[str, Any]) -> str:
     shorter, longer = (_accuracy(length[key]) for key in ("chosen_shorter", "chosen_longer"))
     spearman = "–" if length["spearman"] is None else f"{length['spearman']:+.3f}"
     return (
-        f"Length bias: accuracy {shorter} where the chosen answer is the shorter, {longer} where it is the longer; rank "
-        f"correlation of score difference and length difference {spearman}. Always preferring the longer answer would "
+        f"Length bias: accuracy {shorter} where the chosen answer is the shorter, {longer} where it is the longer; "
+        f"rank correlation of score and length differences {spearman}. Always preferring the longer answer would "
         f"be right in {length['always_longer']:.3f}."
     )
 

@@ -109,6 +109,8 @@ class RewardTrainer(PairTrainer, _TrlRewardTrainer):  # trl is untyped
         return {
             "accuracy": sums["right"] / pairs,
             "margin": (sums["chosen"] - sums["rejected"]) / pairs,
+            "min_reward": min(self._metrics[self.mode]["min_reward"]),  # TRL keeps those of each micro-batch
+            "max_reward": max(self._metrics[self.mode]["max_reward"]),
             "mean_reward": (sums["chosen"] + sums["rejected"]) / (2 * pairs),
             "rewards/chosen": sums["chosen"] / pairs,
             "rewards/rejected": sums["rejected"] / pairs,
