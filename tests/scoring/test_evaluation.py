@@ -52,8 +52,8 @@ def test_length_bias_is_shown_by_sign_bucket_and_rank() -> None:
     assert length["always_longer"] == 0.7  # 3 longer ones and half of the equal one
     named = [(bucket_name(bucket), bucket["pairs"], bucket["accuracy"]) for bucket in length["buckets"]]
     assert named == [("−64 to −17", 1, 1.0), ("0", 1, 0.0), ("1 to 16", 2, 0.5), ("257 and more", 1, 1.0)]
-    # ranks of the margins 3.5 3.5 1 2 5, of the lengths 1 3.5 3.5 2 5: covariance 5.25 − 0 …, by hand 4.75 / √(9.5·9.5)
-    assert length["spearman"] == pytest.approx(4.75 / 9.5)
+    # ranks of the margins 3.5 3.5 1 2 5, of the lengths 1 3.5 3.5 2 5; less their mean, the products are −1 ¼ −1 1 4
+    assert length["spearman"] == pytest.approx(3.25 / 9.5)
 
 
 def test_scores_that_never_differ_have_no_correlation_with_length() -> None:

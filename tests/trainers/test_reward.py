@@ -155,9 +155,7 @@ def test_every_layout_takes_the_steps_of_one_row_at_a_time(
     listed = rows.to_list()
     slow = scorer(base)
     losses = list(slow_losses(slow, [listed[0:4], listed[4:8], listed[8:10]]))
-    trainer, weights = train(
-        rows, per_device_train_batch_size=per_device, gradient_accumulation_steps=accumulation
-    )
+    trainer, weights = train(rows, per_device_train_batch_size=per_device, gradient_accumulation_steps=accumulation)
     logged = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     assert logged == pytest.approx(losses, rel=1e-5)
     before = dict(scorer(base).named_parameters())
