@@ -319,6 +319,6 @@ def test_model_and_rows_come_from_the_hub_and_the_scores_go_there(
     assert (record["dataset"], record["dataset_commit"]) == ("alice/pairs", data)
     repo = hub.repo("alice/scored", kind="dataset")
     assert repo.private
-    files = repo.files("main")
+    files = hub.files("alice/scored", kind="dataset")
     assert {"README.md", "scores.json", "data/part-00000-of-00001.parquet"} <= set(files)
     assert not [name for name in files if name.startswith((".parts", "_")) or "/." in name]
