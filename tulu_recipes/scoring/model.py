@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from peft import AutoPeftModelForSequenceClassification
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -20,9 +19,13 @@ def load_reward_model(name: str, *, revision: str | None = None, adapter: bool |
     """
     if adapter is None:
         adapter = (Path(name) / "adapter_config.json").is_file()
-    # num_labels: an adapter's configuration does not say how many its base shall have
-    kind: Any = AutoPeftModelForSequenceClassification if adapter else AutoModelForSequenceClassification
-    model: Any = kind.from_pretrained(name, revision=revision, dtype="auto", num_labels=1)
+    model: Any
+    if adapter:
+        from tulu_recipes.trainers.reward import load_adapted_scorer  # with TRL, which takes seconds to import
+
+        model = load_adapted_scorer(name, revision=revision, dtype="auto")
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(name, revision=revision, dtype="auto")
     loaded: PreTrainedModel = model.to(PartialState().device).eval()
     return loaded
 
