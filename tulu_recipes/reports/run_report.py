@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tulu_recipes.reports.curves import draw_curves
+from tulu_recipes.reports.reward_report import reward_section
 from tulu_recipes.run import read_json, read_metrics, write_text
 
 SHOWN_SAMPLES = 8
@@ -30,6 +31,7 @@ def _render(folder: Path, record: dict[str, Any], metrics: list[dict[str, Any]],
     if "samples" in record:
         before, after = record["samples"]["exact_match_before"], record["samples"]["exact_match_after"]
         lines += [f"Held-out exact match: **{before:.3f} → {after:.3f}** on {record['samples']['rows']} rows.", ""]
+    lines += reward_section(folder)
     if (folder / "audit.json").is_file():
         lines += ["## Supervision", "", *audit_rows_markdown(read_json(folder / "audit.json")), ""]
     if samples:
