@@ -9,7 +9,7 @@ from tulu_recipes import hub
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.data.audit import Audit
 from tulu_recipes.hub_problems import RepoType
-from tulu_recipes.reports.run_report import audit_rows_markdown
+from tulu_recipes.reports.shown_metrics import data_markdown
 from tulu_recipes.run import package_versions, read_json, read_metrics, write_text
 
 USE = """```python
@@ -66,7 +66,7 @@ def _body(folder: Path, recipe: Recipe, record: dict[str, Any], name: str) -> st
             curve,
             "## Data",
             "",
-            *audit_rows_markdown(read_json(folder / "audit.json")),
+            *data_markdown(read_json(folder / "audit.json"), recipe.stage),
             "",
             "## How to train it again",
             "",
