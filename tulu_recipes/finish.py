@@ -58,7 +58,7 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
     if (run.folder / "samples.json").is_file():
         _sample_after(recipe, data, run)
     run.update(status=TRAINED)
-    write_model_card(run.folder, recipe, data.audit)
+    write_model_card(run.folder, recipe)
     write_report(run.folder)
 
 
