@@ -1,7 +1,6 @@
 """The alarms of preference tuning: on logs made by hand, and on a run that collapses."""
 
 import gc
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from tests.stage import run_here, slugs, write_pair_recipe
 from tests.tiny import save_base
-from tulu_recipes.run import read_json, read_metrics
+from tulu_recipes.run import read_alarms, read_json, read_metrics
 from tulu_recipes.trainers.alarms import AlarmCallback, AlarmRules, AlarmWindows
 
 RULES = AlarmRules(window=3, chosen_drop=1.0, accuracy=0.55)
@@ -79,9 +78,7 @@ class Told:
 
     @property
     def said(self) -> list[tuple[int, str]]:
-        path = self.alarms.folder / "alarms.jsonl"
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        return [(entry["step"], entry["alarm"]) for entry in map(json.loads, text.splitlines())]
+        return [(entry["step"], entry["alarm"]) for entry in read_alarms(self.alarms.folder)]
 
 
 def test_an_alarm_is_raised_once_and_again_after_it_was_gone(
@@ -101,9 +98,7 @@ def test_an_alarm_is_raised_once_and_again_after_it_was_gone(
 def test_a_resumed_run_alarms_as_an_unbroken_one(tmp_path: Path) -> None:
     lines = [line(step, kl_chosen=value) for step, value in enumerate([0.0, -2.0, -2.0, -2.0, 0.0], start=1)]
     evaluation = {"step": 2, "eval_loss": 1.0, "eval_kl/chosen": -9.0}
-    Told(tmp_path).log(*lines[:3])  # killed after step 3, with a checkpoint of step 2
-    resumed = Told(tmp_path, history=[*lines[:2], evaluation])
-    assert resumed.said == []
+    resumed = Told(tmp_path, history=[*lines[:2], evaluation])  # from the checkpoint of step 2
     assert resumed.log(*lines[2:]).said == [(3, "chosen-collapse")]
     later = Told(tmp_path, history=lines[:4]).log(lines[4])
     assert later.said == [(3, "chosen-collapse")]  # said once, before the interruption
@@ -118,6 +113,9 @@ def test_with_stop_the_run_is_saved_and_ended_also_when_it_is_resumed(tmp_path: 
     again = Told(tmp_path, stop=True, history=lines[:3]).log(lines[3])
     assert again.control.should_training_stop
     assert again.said == [(3, "accuracy-at-chance"), (4, "accuracy-at-chance")]
+    ended = [line(step, accuracy=0.5) for step in (98, 99, 100)]
+    assert Told(tmp_path, stop=True, history=ended).alarms.stopped  # no step is left, and so no log
+    assert not Told(tmp_path, stop=False, history=ended).alarms.stopped
 
 
 @pytest.fixture(scope="module")

@@ -25,13 +25,13 @@ def draw_curves(
     columns = 2 if len(panels) <= 4 else 3
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(5.5 * columns, 3.5 * rows), layout="constrained")
-    figure.suptitle(title)
-    grid = figure.subplots(rows, columns, squeeze=False).flat
+    figure.suptitle(f"{title} · dotted: alarm" if alarms else title)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, panel in zip(grid, panels, strict=False):
         _draw(axes, metrics, panel)
         for step in {alarm["step"] for alarm in alarms}:
             axes.axvline(step, color="tab:red", linewidth=1, linestyle=":")
-    for axes in list(grid)[len(panels) :]:
+    for axes in grid[len(panels) :]:
         axes.set_axis_off()
     figure.savefig(path, dpi=110)
     return path

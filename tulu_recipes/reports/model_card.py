@@ -9,9 +9,8 @@ from tulu_recipes import hub
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.hub_problems import RepoType
 from tulu_recipes.reports import preference_card
-from tulu_recipes.reports.run_report import read_alarms
 from tulu_recipes.reports.shown_metrics import data_markdown
-from tulu_recipes.run import package_versions, read_json, read_metrics, write_text
+from tulu_recipes.run import package_versions, read_alarms, read_json, read_metrics, write_text
 
 USE = """```python
 from transformers import pipeline

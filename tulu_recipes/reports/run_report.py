@@ -1,12 +1,11 @@
 """report.md of a run folder: what was trained, on what, how it went, what it says before and after."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from tulu_recipes.reports.curves import draw_curves
 from tulu_recipes.reports.shown_metrics import NUMBERS, data_markdown
-from tulu_recipes.run import read_json, read_metrics, write_text
+from tulu_recipes.run import read_alarms, read_json, read_metrics, write_text
 
 SHOWN_SAMPLES = 8
 Metrics = list[dict[str, Any]]
@@ -32,13 +31,6 @@ def write_report(folder: Path) -> Path:
     ]
     write_text(path, "\n".join(lines))
     return path
-
-
-def read_alarms(folder: Path) -> list[dict[str, Any]]:
-    """What `trainers.alarms` wrote, in its order."""
-    path = folder / "alarms.jsonl"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def _head(name: str, record: dict[str, Any]) -> list[str]:

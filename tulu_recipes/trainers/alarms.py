@@ -15,8 +15,9 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tulu_recipes.run import ALARMS
+
 COLLAPSE, CHANCE = "chosen-collapse", "accuracy-at-chance"
-FILE = "alarms.jsonl"
 Line = Mapping[str, float]
 
 
@@ -46,6 +47,10 @@ class AlarmWindows:
         if line["step"] > warmup_steps and line["rewards/margins"] != 0:
             self.moved.append(line)
 
+    @property
+    def has_reference(self) -> bool:
+        return bool(self.last) and "kl/chosen" in self.last[-1]
+
     def found(self) -> dict[str, float]:
         """The alarms that hold now, with the value that each is about; none before its window is full."""
         values, rules = {}, self.rules
@@ -61,7 +66,7 @@ class AlarmWindows:
 
     def _chosen_change(self) -> float:
         """Nats per token that chosen answers gained: on the reference, or without one (SimPO) on the first window."""
-        if "kl/chosen" in self.last[-1]:
+        if self.has_reference:
             return _mean(self.last, "kl/chosen")
         return _mean(self.last, "logps_per_token/chosen") - _mean(self.first, "logps_per_token/chosen")
 
@@ -94,7 +99,8 @@ class AlarmCallback(TrainerCallback):
     """Raise an alarm once, and again only after it was gone: on stderr and in alarms.jsonl.
 
     stop: end the run with a checkpoint; `stopped` then holds what the alarm says. A run that is resumed with the
-    alarm still on stops again at its next log. All ranks decide on the main process's numbers.
+    alarm still on stops again, at its next log or, where none is left, at once. All ranks decide on the main
+    process's numbers.
     """
 
     def __init__(self, folder: Path, rules: AlarmRules, *, stop: bool) -> None:
@@ -112,11 +118,8 @@ class AlarmCallback(TrainerCallback):
                 self.windows.add(line, warmup)
         if not self.stop:
             self.on = set(self.windows.found())  # said before the run was interrupted
-        path = self.folder / FILE
-        if state.is_world_process_zero and path.is_file():  # forget what came after the checkpoint
-            said = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = "".join(line for line in said if json.loads(line)["step"] <= state.global_step)
-            path.write_text(kept, encoding="utf-8")
+        elif state.global_step >= state.max_steps:
+            self._judge(state, control)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
@@ -127,22 +130,26 @@ class AlarmCallback(TrainerCallback):
         if args.world_size > 1:
             broadcast_object_list(line, from_process=0)
         self.windows.add(line[0], args.get_warmup_steps(state.max_steps))
+        self._judge(state, control)
+
+    def _judge(self, state: TrainerState, control: TrainerControl) -> None:
+        """Say which alarms are new, and stop for them if asked to."""
         found = self.windows.found()
-        new = {name: found[name] for name in sorted(found.keys() - self.on)}
+        new = {name: value for name, value in sorted(found.items()) if name not in self.on}
         self.on = set(found)
-        texts = [explain(name, value, self.rules, "kl/chosen" in line[0]) for name, value in new.items()]
+        texts = {name: explain(name, value, self.rules, self.windows.has_reference) for name, value in new.items()}
         if state.is_world_process_zero:
-            for (name, value), text in zip(new.items(), texts, strict=True):
-                self._raise(name, value, text, state.global_step)
+            for name, text in texts.items():
+                self._raise(name, new[name], text, state.global_step)
         if texts and self.stop:
-            self.stopped = " ".join(texts)
+            self.stopped = " ".join(texts.values())
             control.should_save = True
             control.should_training_stop = True
 
     def _raise(self, name: str, value: float, text: str, step: int) -> None:
         sys.stderr.write(f"\nALARM {name} at step {step}. {text}\n")
         said = {"step": step, "alarm": name, "value": value, "window": self.rules.window, "message": text}
-        with (self.folder / FILE).open("a", encoding="utf-8") as file:
+        with (self.folder / ALARMS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(said, ensure_ascii=False) + "\n")
 
 
