@@ -1,7 +1,8 @@
 """What every training stage does after its last step: save, load again and compare, sample, report, push."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from datasets import Dataset
 from transformers import Trainer
@@ -62,7 +63,7 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
     if (run.folder / "samples.json").is_file():
         _sample_after(recipe, data, run)
     run.update(status=TRAINED)
-    write_model_card(run.folder, recipe, data.audit)
+    write_model_card(run.folder, recipe)
     write_report(run.folder)
 
 
@@ -130,6 +131,30 @@ def _sample_after(recipe: Recipe, data: StageData, run: Run) -> None:
 
 def _exact_match(samples: list[dict[str, str]], key: str) -> float:
     return sum(sample[key].strip() == sample["expected"].strip() for sample in samples) / len(samples)
+
+
+def stop_for_alarm(recipe: Recipe, run: Run, trainer: Trainer, alarm: str) -> NoReturn:
+    """End a run that an alarm stopped, on every rank; its checkpoint is saved.
+
+    Raises:
+        TrainingError: always, with what the alarm says and how to go on in spite of it.
+    """
+    step = trainer.state.global_step
+    going_on = replace(recipe, overrides={**recipe.overrides, "on_alarm": "warn"}).command()
+    error = TrainingError(
+        Problem(
+            "alarm-stopped",
+            f"step {step}",
+            alarm,
+            f"look at {run.folder / 'report.md'}; then mend the cause under a new output_dir, or go on from the "
+            f"checkpoint of this step:  {going_on}",
+        )
+    )
+    if run.main:
+        run.update(status="stopped", stopped_at_step=step, seconds=run.clock.seconds, error=str(error))
+        write_report(run.folder)
+    trainer.accelerator.wait_for_everyone()  # the first rank to leave ends the others
+    raise error
 
 
 def push_run(recipe: Recipe, run: Run) -> int:
