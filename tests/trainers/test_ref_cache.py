@@ -1,4 +1,4 @@
-"""Reference log-probs on disk: the reference's own, computed once, continued where they stopped, and for nothing else."""
+"""Reference log-probs on disk: computed once, continued where they stopped, refused for anything else."""
 
 from collections.abc import Callable
 from pathlib import Path
