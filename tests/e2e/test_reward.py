@@ -106,6 +106,8 @@ def test_a_margin_that_is_no_number_or_not_there_is_refused(tmp_path: Path, trai
     assert "row 1 (source-0): lead is not a number" in done.stderr
     done = run_here("reward", recipe, "--margin_column", "quality")
     assert slugs(done.stderr) == {"columns-unknown"}
+    long = run_here("reward", recipe, "--margin_column", "null", "--max_length", "30", "--over_length", "stop")
+    assert "over-length" in slugs(long.stderr)
     assert "has no column quality; it has prompt, chosen, rejected, source, lead." in done.stderr
     assert not (tmp_path / "run").exists()
 
