@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import load_dataset
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.distributed.launch import environment, kill_all, launch_command
@@ -97,6 +98,23 @@ def test_the_evaluation_says_of_the_saved_model_what_training_s_own_says(trained
     assert read_json(trained / "run" / "run.json")["saved_model_difference"] < 1e-5
 
 
+def test_a_run_that_lost_its_end_makes_it_again_exactly(trained: Path, tmp_path: Path) -> None:
+    rows = [pair(i, 1 + i % 2) for i in range(40)]
+    keys = {"model_name_or_path": str(trained / "base"), "logging_steps": 2, "max_steps": 5}
+    recipe, run = write_pair_recipe(tmp_path, rows, **keys), tmp_path / "run"
+    assert run_here("reward", recipe).returncode == 0
+    lines, weights = read_metrics(run), load_file(run / "model.safetensors")
+    # as if killed at step 5; the checkpoint at 3 lies between two lines of the log
+    shutil.rmtree(run / "checkpoint-5")
+    (run / "model.safetensors").unlink()
+    (run / "run.json").write_text(json.dumps(read_json(run / "run.json") | {"status": "started"}), encoding="utf-8")
+    assert run_here("reward", recipe).returncode == 0
+    assert read_json(run / "run.json")["resumed_at_steps"] == [3]
+    assert read_metrics(run) == lines
+    again = load_file(run / "model.safetensors")
+    assert all(torch.equal(again[name], weight) for name, weight in weights.items())
+
+
 def test_a_margin_that_is_no_number_or_not_there_is_refused(tmp_path: Path, trained: Path) -> None:
     rows = [{**pair(i), "lead": "much" if i == 3 else "1"} for i in range(8)]
     base = str(trained / "base")
@@ -106,6 +124,8 @@ def test_a_margin_that_is_no_number_or_not_there_is_refused(tmp_path: Path, trai
     assert "row 1 (source-0): lead is not a number" in done.stderr
     done = run_here("reward", recipe, "--margin_column", "quality")
     assert slugs(done.stderr) == {"columns-unknown"}
+    long = run_here("reward", recipe, "--margin_column", "null", "--max_length", "30", "--over_length", "stop")
+    assert "over-length" in slugs(long.stderr)
     assert "has no column quality; it has prompt, chosen, rejected, source, lead." in done.stderr
     assert not (tmp_path / "run").exists()
 

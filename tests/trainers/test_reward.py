@@ -151,10 +151,10 @@ def test_the_loss_of_one_pair_is_computed_by_hand(base: Path, train: Train) -> N
 def test_every_layout_takes_the_steps_of_one_row_at_a_time(
     base: Path, train: Train, per_device: int, accumulation: int
 ) -> None:
-    rows = pairs(10)  # steps of 4, 4 and 2
+    rows = pairs(11)  # steps of 4, 4 and 3, the last in two micro-batches of 2 and 1
     listed = rows.to_list()
     slow = scorer(base)
-    losses = list(slow_losses(slow, [listed[0:4], listed[4:8], listed[8:10]]))
+    losses = list(slow_losses(slow, [listed[0:4], listed[4:8], listed[8:11]]))
     trainer, weights = train(rows, per_device_train_batch_size=per_device, gradient_accumulation_steps=accumulation)
     logged = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     assert logged == pytest.approx(losses, rel=1e-5)

@@ -39,11 +39,13 @@ def score_command(argv: list[str]) -> int:
     from transformers.utils.logging import disable_progress_bar
 
     from tulu_recipes.reports.score_card import write_score_card
+    from tulu_recipes.run import naming_full_disk
     from tulu_recipes.scoring.dataset import outcome_of, score_parts
     from tulu_recipes.scoring.model import load_reward_model
 
-    # accelerate's configuration may say FSDP or ZeRO-3, under which a process gets a part of the weights
-    os.environ.pop("ACCELERATE_USE_FSDP", None)
+    # accelerate's configuration may say FSDP or DeepSpeed, under which a process would get a part of the weights
+    for launcher in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
+        os.environ.pop(launcher, None)
     disable_progress_bars()
     if not sys.stderr.isatty():
         disable_progress_bar()
@@ -53,14 +55,15 @@ def score_command(argv: list[str]) -> int:
     folder = _folder(options, data, tokenizer, max_length)
     speaking = speaks(os.environ)
     if not folder.open(main=speaking):
-        score_parts(
-            data,
-            folder,
-            lambda: load_reward_model(options.model, revision=options.model_revision, adapter=files.adapter),
-            tokenizer,
-            max_length=max_length,
-            batch_size=options.batch_size,
-        )
+        with naming_full_disk(folder.folder):
+            score_parts(
+                data,
+                folder,
+                lambda: load_reward_model(options.model, revision=options.model_revision, adapter=files.adapter),
+                tokenizer,
+                max_length=max_length,
+                batch_size=options.batch_size,
+            )
         if speaking:
             folder.finish(outcome_of(data, folder))
     if not speaking:

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -60,7 +60,9 @@ def rows_to_score(rows: Dataset, name: str) -> ScoredRows:
         problems.append(Problem("score-columns", name, what, mend))
     if problems:
         raise DataError(problems)
-    return ScoredRows(rows, layout, columns)
+    # earlier scores say nothing against scoring again, also where they contradict the order of a pair
+    read = {name: column for name, column in layout.columns.items() if not name.startswith("score_")}
+    return ScoredRows(rows, replace(layout, columns=read), columns)
 
 
 def content_digest(rows: Dataset) -> str:

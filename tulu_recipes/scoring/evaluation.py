@@ -31,7 +31,7 @@ def write_reward_evaluation(folder: Path, pairs: Dataset, *, batch_size: int) ->
     """
     with outside_zero3():
         model = load_reward_model(str(folder))
-        scores = {side: score_tokens(model, pairs[f"{side}_ids"], batch_size=batch_size) for side in SIDES}
+        scores = {side: score_tokens(model, pairs[f"{side}_ids"][:], batch_size=batch_size) for side in SIDES}
     columns = pairs.select_columns(["source", "chosen_tokens", "rejected_tokens"]).to_pandas()
     evaluation = evaluate_scores(
         scores["chosen"],
