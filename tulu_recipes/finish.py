@@ -12,7 +12,7 @@ from tulu_recipes.config.check_hub import hub_model_id
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.data.pairs import kept_pairs
 from tulu_recipes.errors import HubError, Problem, TrainingError
-from tulu_recipes.prepare import StageData, answer, heldout_prompts
+from tulu_recipes.prepare import StageData, answer, evaluation_length, heldout_prompts
 from tulu_recipes.reports.model_card import write_model_card
 from tulu_recipes.reports.run_report import write_report
 from tulu_recipes.run import FINISHED, TRAINED, Run, read_json, write_json
@@ -51,7 +51,9 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
         exact=trainer.accelerator.mixed_precision == "no" and quantization is None,
     )
     if recipe.stage == "reward" and data.heldout_tokenized is not None:
-        _evaluate_reward_model(run, data.heldout_tokenized, trainer.args.per_device_eval_batch_size)
+        _evaluate_reward_model(
+            run, data.heldout_tokenized, evaluation_length(recipe), trainer.args.per_device_eval_batch_size
+        )
     run.update(
         saved_model_difference=difference,
         final_metrics={
@@ -67,8 +69,8 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
     write_report(run.folder)
 
 
-def _evaluate_reward_model(run: Run, heldout: Dataset, batch_size: int) -> None:
-    pairs = kept_pairs(heldout, over_length="truncate")
+def _evaluate_reward_model(run: Run, heldout: Dataset, over_length: str, batch_size: int) -> None:
+    pairs = kept_pairs(heldout, over_length=over_length)
     if len(pairs):
         run.say(f"Scoring {len(pairs):,} held-out pairs with the saved model.")
         write_reward_evaluation(run.folder, pairs, batch_size=batch_size)
