@@ -106,7 +106,9 @@ def test_a_dpo_card_says_how_pairs_became_a_loss_and_what_came_out(tmp_path: Pat
 
 
 def test_a_simpo_card_names_no_reference(tmp_path: Path) -> None:
-    run, recipe = folder_of(tmp_path, "dpo", DPO_LINES[1:2], loss_type="simpo", beta=2.0, simpo_gamma=1.0)
+    run, recipe = folder_of(
+        tmp_path, "dpo", DPO_LINES[1:2], loss_type="simpo", beta=2.0, simpo_gamma=1.0, alarm_chosen_drop=0.5
+    )
     card = write_model_card(run, recipe).read_text(encoding="utf-8")
     assert "| gamma | 1.0 |" in card
     assert "| reference | none |" in card
