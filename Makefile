@@ -83,6 +83,10 @@ check: setup ## ruff and strict mypy
 test: setup ## the whole offline suite: unit, integration, e2e, slow; all but what needs a GPU
 	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
+.PHONY: golden
+golden: setup ## record the trajectories of the tiny recipes anew; say why in CHANGELOG.md
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.golden.trajectory
+
 .PHONY: test-latest
 test-latest: ## the suite on the newest releases that pyproject.toml admits, without vLLM, in an environment of its own
 	@$(MAKE) --no-print-directory VENV=.venv-latest .venv-latest/.uv

@@ -19,6 +19,23 @@ LAYOUTS = ((8, 1), (4, 2), (1, 8))  # rows in a micro-batch, micro-batches
 REDUCTIONS = ("sum", "token_mean", "sequence_mean")
 PACKED = {"packing": True, "packing_strategy": "bfd", "dataset_kwargs": None}
 PADDING_FREE = {"padding_free": True, "max_length": None}
+# What one comparable step needs of any trainer
+ONE_STEP: dict[str, Any] = {
+    "per_device_train_batch_size": 8,
+    "num_train_epochs": 1,
+    "learning_rate": RATE,
+    "lr_scheduler_type": "constant",
+    "optim": "sgd",
+    "max_grad_norm": 0,
+    "train_sampling_strategy": "sequential",
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "gradient_checkpointing": False,
+    "bf16": False,
+    "use_cpu": True,
+    "disable_tqdm": True,
+    "report_to": [],
+}
 
 
 def token_rows(count: int, first: int = 0) -> Dataset:
@@ -28,24 +45,10 @@ def token_rows(count: int, first: int = 0) -> Dataset:
 
 
 def sft_config(folder: Path, **keys: Any) -> SFTConfig:
-    settings: dict[str, Any] = {
-        "per_device_train_batch_size": 8,
-        "num_train_epochs": 1,
-        "learning_rate": RATE,
-        "lr_scheduler_type": "constant",
-        "optim": "sgd",
-        "max_grad_norm": 0,
-        "train_sampling_strategy": "sequential",
+    settings = ONE_STEP | {
         "max_length": 128,
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "eval_packing": False,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "gradient_checkpointing": False,
-        "bf16": False,
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "report_to": [],
     }
     return SFTConfig(str(folder), **settings | keys)
 

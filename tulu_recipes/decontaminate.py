@@ -12,21 +12,10 @@ what each action does: docs/decontamination.md.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from tulu_recipes.config.entry import run_cli
 from tulu_recipes.data.contamination.evals_file import load_evals
@@ -46,6 +35,7 @@ def main(argv: list[str]) -> int:
     from tulu_recipes.data.contamination.index import EvalIndex
     from tulu_recipes.data.contamination.items import load_items
     from tulu_recipes.data.contamination.report import rich_table
+    from tulu_recipes.data.mixing.workers import progress_bar
 
     if not sys.stderr.isatty():
         disable_progress_bars()
@@ -56,18 +46,17 @@ def main(argv: list[str]) -> int:
     )
     loaded = load_items(evals)
     index = EvalIndex.build(loaded.items, evals.ngram_size, evals.match_threshold)
-    with (
-        tempfile.TemporaryDirectory(prefix="tulu-evals-") as folder,
-        _progress(sum(len(t.rows) for t in targets)) as step,
-    ):
+    all_rows, bar = sum(len(t.rows) for t in targets), progress_bar(Console(stderr=True))
+    with tempfile.TemporaryDirectory(prefix="tulu-evals-") as folder, bar:
         index.save(Path(folder))
-        result = judge(targets, evals, index.compared, Path(folder), workers=options.workers, advance=step)
+        advance = partial(bar.advance, bar.add_task("Comparing", total=all_rows))
+        result = judge(targets, evals, index.compared, Path(folder), workers=options.workers, advance=advance)
     console = Console(width=None if sys.stdout.isatty() else 150)
     if any(line["overlapped"] for line in result.decision.table):
         console.print(rich_table(result.decision.table))
-    rows, removed = sum(len(t.rows) for t in targets), sum(map(len, result.decision.removed.values()))
+    removed = sum(map(len, result.decision.removed.values()))
     console.print(
-        f"{removed:,} of {rows:,} rows are removed under these rules; {len(result.decision.dropped_sources)} of "
+        f"{removed:,} of {all_rows:,} rows are removed under these rules; {len(result.decision.dropped_sources)} of "
         f"{len(result.decision.removed)} sources as a whole. Evaluations without a line matched nothing.",
         highlight=False,
     )
@@ -94,19 +83,6 @@ def _parser() -> argparse.ArgumentParser:
         "--column", action="append", default=[], help="column with text or messages; may be repeated [recognised]"
     )
     return parser
-
-
-class _Speed(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} rows/s" if task.speed else "")
-
-
-@contextmanager
-def _progress(rows: int) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn("comparing"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=rows)
-        yield lambda done: progress.advance(task, done)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from datasets import Dataset
 from transformers import Trainer
 
 from tulu_recipes import hub
 from tulu_recipes.config.check_hub import hub_model_id
 from tulu_recipes.config.recipe import Recipe
+from tulu_recipes.data.pairs import kept_pairs
 from tulu_recipes.errors import HubError, Problem, TrainingError
 from tulu_recipes.prepare import StageData, answer, heldout_prompts
 from tulu_recipes.reports.model_card import write_model_card
 from tulu_recipes.reports.run_report import write_report
 from tulu_recipes.run import FINISHED, TRAINED, Run, read_json, write_json
+from tulu_recipes.scoring.evaluation import write_reward_evaluation
 from tulu_recipes.trainers.arguments import quantization_config
 from tulu_recipes.trainers.verify import check_saved, probe_logits
 
@@ -47,6 +50,8 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
         # over a quantised base TRL trains adapters in bfloat16; the copy computes in float32
         exact=trainer.accelerator.mixed_precision == "no" and quantization is None,
     )
+    if recipe.stage == "reward" and data.heldout_tokenized is not None:
+        _evaluate_reward_model(run, data.heldout_tokenized, trainer.args.per_device_eval_batch_size)
     run.update(
         saved_model_difference=difference,
         final_metrics={
@@ -60,6 +65,13 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
     run.update(status=TRAINED)
     write_model_card(run.folder, recipe)
     write_report(run.folder)
+
+
+def _evaluate_reward_model(run: Run, heldout: Dataset, batch_size: int) -> None:
+    pairs = kept_pairs(heldout, over_length="truncate")
+    if len(pairs):
+        run.say(f"Scoring {len(pairs):,} held-out pairs with the saved model.")
+        write_reward_evaluation(run.folder, pairs, batch_size=batch_size)
 
 
 def _last_evaluation(trainer: Trainer) -> dict[str, float]:

@@ -349,10 +349,14 @@ def _remote_hash(entry: Any) -> str:
 def _local_hash(path: Path, *, lfs: bool) -> str:
     """sha256 of the content for LFS files, git's blob id for the others, as the Hub lists them."""
     if lfs:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -37,6 +37,7 @@ class StageData:
     """Rows of a run: tokenized for training, tokenized for evaluation, and as text for samples.
 
     mix_lock: of the mix they are from; None for a single dataset.
+    heldout_tokenized: evaluation rows with the columns of the audit, those included that cannot be evaluated.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -45,6 +46,7 @@ class StageData:
     heldout_text: Dataset | None
     audit: Audit
     mix_lock: Lock | None = None
+    heldout_tokenized: Dataset | None = None
 
 
 def is_main() -> bool:
@@ -99,9 +101,14 @@ def prepare_data(recipe: Recipe) -> StageData:
     # ranks of one machine take turns, so that the first fills the cache and the others read it
     with FileLock(Path(gettempdir()) / f"tulu_recipes-{getuser()}-{recipe.fingerprint()[:12]}.lock"):
         rows, lock = _train_rows(recipe, console)
+        work.check_columns(recipe, rows, _data_name(recipe))
         tokenized = work.tokenize(recipe, rows, tokenizer, _data_name(recipe))
         text = _heldout_rows(recipe)
-        heldout = None if text is None else work.tokenize(recipe, text, tokenizer, _data_name(recipe))
+        heldout = (
+            None
+            if text is None
+            else work.tokenize(recipe, text, tokenizer, str(recipe["eval_dataset_name"] or _data_name(recipe)))
+        )
     audit = work.audit(recipe, tokenized)
     if is_main():
         work.show(audit, console)
@@ -117,6 +124,7 @@ def prepare_data(recipe: Recipe) -> StageData:
         heldout_text=None if text is None else work.conversations(text),
         audit=audit,
         mix_lock=lock,
+        heldout_tokenized=heldout,
     )
 
 
@@ -154,9 +162,10 @@ def _train_rows(recipe: Recipe, console: Console) -> tuple[Dataset, Lock | None]
 
 def _heldout_rows(recipe: Recipe) -> Dataset | None:
     work = ROWS_OF_STAGE[recipe.stage]
+    split_given = "dataset_test_split" in recipe.given
     if recipe["eval_dataset_name"]:
-        return work.load(recipe["eval_dataset_name"])
-    if "dataset_test_split" in recipe.given and recipe["dataset_name"]:
+        return work.load(recipe["eval_dataset_name"], split=recipe["dataset_test_split"] if split_given else None)
+    if split_given and recipe["dataset_name"]:
         return work.load(
             recipe["dataset_name"],
             config=recipe["dataset_config"],

@@ -41,11 +41,18 @@ FINISHED, TRAINED = "finished", "trained"
 METRICS, ALARMS = "metrics.jsonl", "alarms.jsonl"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step, so that a kill leaves the old or the new text, never half of one."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A neighbour that replaces the file once the block has written it: a kill leaves the old or the new one."""
     neighbour = path.with_name(f".{path.name}.writing")
-    neighbour.write_text(text, encoding="utf-8")
+    yield neighbour
     neighbour.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step."""
+    with atomic_file(path) as neighbour:
+        neighbour.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -50,11 +50,11 @@ BASE = "model_name_or_path: ./model\ndataset_name: rows.jsonl\n"
 
 @pytest.fixture
 def load(folder: Path) -> Callable[..., Recipe]:
-    """load(text, *arguments): the base recipe's two lines (model, data) and `text` from line 3 on."""
+    """load(text, *arguments, stage="sft"): the base recipe's two lines (model, data) and `text` from line 3 on."""
 
-    def load_text(text: str = "", *arguments: str, base: str = BASE, **options: Any) -> Recipe:
-        (folder / "sft.yaml").write_text(base + text)
-        return load_recipe(["sft.yaml", *arguments], "sft", **{"environ": {}} | options)
+    def load_text(text: str = "", *arguments: str, base: str = BASE, stage: str = "sft", **options: Any) -> Recipe:
+        (folder / f"{stage}.yaml").write_text(base + text)
+        return load_recipe([f"{stage}.yaml", *arguments], stage, **{"environ": {}} | options)
 
     return load_text
 

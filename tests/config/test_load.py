@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tulu_recipes.config.load import load_recipe
+from tulu_recipes.config.our_keys import OUR_KEYS
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.config.schema import keys_for
 from tulu_recipes.config.trl_keys import REFUSED, RENAMED, SET_BY_US
@@ -200,12 +201,20 @@ def test_a_key_on_a_line_that_is_no_yaml_is_not_also_called_missing(one: One) ->
 
 @pytest.mark.parametrize("name", sorted(RENAMED))
 def test_every_known_rename_is_answered_with_a_key_that_exists(name: str, refused: Refused) -> None:
-    problem = refused(f"{name}: 7\n").problems[0]
+    stage = next(stage for stage in OUR_KEYS if RENAMED[name].key in ("", *keys_for(stage)))
+    problem = refused(f"{name}: 7\n", stage=stage).problems[0]
     assert problem.slug == "renamed-key"
     assert name in problem.what
     assert "{value}" not in problem.mend
-    assert RENAMED[name].key in ("", *keys_for("sft"))
-    assert name not in keys_for("sft")
+    assert not any(name in keys_for(stage) for stage in OUR_KEYS)
+
+
+def test_a_key_of_another_stage_is_named_as_such(one: One) -> None:
+    problem = one("beta: 5\n")
+    assert (problem.slug, problem.what) == ("other-stage-key", "beta is a key of dpo, not of sft.")
+    assert one("dpo_beta: 5\n").what == "dpo_beta is a key of dpo (beta here), not of sft."
+    assert one("loss_reduction: sum\n", stage="dpo").what == "loss_reduction is a key of sft, not of dpo."
+    assert one("loss_type: nll\n", stage="reward").slug == "other-stage-key"
 
 
 def test_the_renames_that_users_meet_most_say_what_to_write(one: One) -> None:

@@ -1,6 +1,7 @@
 """TRL's keys as recorded are TRL's keys as installed, and each has a place here."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from tulu_recipes.config.keys import OURS
 from tulu_recipes.config.schema import NOT_SCIENCE, keys_for
-from tulu_recipes.config.trl_keys import REFUSED, RENAMED, SET_BY_US
+from tulu_recipes.config.trl_keys import REFUSED, RENAMED, SET_BY_US, set_by_us
 from tulu_recipes.trainers.surface import RECORD, STAGES, load_record
 
 pytestmark = pytest.mark.integration
@@ -41,17 +42,33 @@ def test_every_trl_key_is_passed_set_by_us_or_refused_with_a_reason(stage: str) 
 
 
 def test_no_classification_names_a_key_that_trl_does_not_have() -> None:
-    recorded = set(load_record()["stages"]["sft"])
+    by_stage = load_record()["stages"]
+    recorded = {name for keys in by_stage.values() for name in keys}
     assert set(REFUSED) | set(SET_BY_US) | (NOT_SCIENCE - {"eval_dataset_name"}) <= recorded
     assert not set(REFUSED) & set(SET_BY_US)
     assert not set(RENAMED) & recorded
+    for stage, keys in by_stage.items():
+        assert set(set_by_us(stage)) - set(SET_BY_US) <= set(keys)
 
 
 def test_what_the_stage_sets_are_values_that_trl_takes() -> None:
-    for name, entry in SET_BY_US.items():
-        kinds = load_record()["stages"]["sft"][name]["kinds"]
-        kind = {type(None): "null", bool: "bool", str: "str"}[type(entry.value)]
-        assert kind in kinds, name
+    for stage, keys in load_record()["stages"].items():
+        for name in set_by_us(stage).keys() & keys.keys():
+            kind = {type(None): "null", bool: "bool", str: "str", float: "float"}[type(set_by_us(stage)[name].value)]
+            assert kind in keys[name]["kinds"], (stage, name)
+
+
+def test_the_losses_a_recipe_may_name_are_those_of_trl() -> None:
+    import inspect
+
+    from trl import DPOTrainer
+
+    from tulu_recipes.config.our_keys import DPO_LOSSES
+
+    listed = re.search(r"Should be one of (\[[^\]]*\])", "".join(inspect.getsource(DPOTrainer).split('"')))
+    assert listed is not None
+    named = set(re.findall(r"'([a-z_]+)'", listed[1]))
+    assert named == set(DPO_LOSSES) - {"simpo"}
 
 
 def test_every_value_a_recipe_passes_is_accepted_by_trl_s_own_dataclasses(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The plan of a mix: rows counted before a download, lengths from a sample, and every problem at once."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +11,17 @@ from datasets import Dataset, DatasetDict
 
 from tests.hub.fixtures import RunningHub
 from tests.tiny import conversation, tiny_tokenizer, write_rows
-from tulu_recipes.data.mix_plan import plan_sources, row_texts, rows_taken, text_lengths
+from tulu_recipes.data.mix_plan import MixPlan, plan_mix, rows_taken
+from tulu_recipes.data.mixing.mix_file import Mix, MixSource
 from tulu_recipes.data.row_counts import RowCount, count_rows
-from tulu_recipes.errors import DataError, Problem
 
 pytestmark = pytest.mark.integration  # datasets' readers take most of a second
 
 ROWS = [conversation(i) for i in range(150)]
 
 
-@dataclass(frozen=True)
-class Source:
-    name: str
-    config: str | None = None
-    split: str | None = None
-    revision: str | None = None
-    rows: int | None = None
-    fraction_of_source: float | None = None
-    repeat: float | None = None
-    licence: str | None = None
+def plan_of(*sources: MixSource, **keys: Any) -> MixPlan:
+    return plan_mix(Mix("mix.yaml", sources, **keys))
 
 
 def characters(rows: list[dict[str, Any]]) -> float:
@@ -50,7 +41,7 @@ def test_local_files_are_counted_exactly_without_reading_their_rows(tmp_path: Pa
     rows.select(range(140)).to_parquet(tmp_path / "folder" / "train-0.parquet")
     rows.select(range(10)).to_parquet(tmp_path / "folder" / "train-1.parquet")
     names = ["a.parquet", "b.jsonl", "c.arrow", "saved", "splits", "folder"]
-    plan = plan_sources([Source(str(tmp_path / name)) for name in names])
+    plan = plan_of(*(MixSource(str(tmp_path / name)) for name in names))
     assert plan.problems == []
     assert [(s.rows_available, s.rows_exact, s.rows_taken, s.repeats) for s in plan.sources] == [
         (150, True, 150, 1.0)
@@ -60,14 +51,12 @@ def test_local_files_are_counted_exactly_without_reading_their_rows(tmp_path: Pa
 
 def test_amounts_tokens_and_shares_follow_the_sample(tmp_path: Path) -> None:
     path = str(write_rows(tmp_path / "a.jsonl", ROWS))
-    plan = plan_sources(
-        [
-            Source(path, rows=30, licence="mit"),
-            Source(path, fraction_of_source=0.5),
-            Source(path, repeat=3.5),
-        ]
+    plan = plan_of(
+        MixSource(path, rows=30, licence="mit"),
+        MixSource(path, fraction_of_source=0.5),
+        MixSource(path, repeat=3.5),
     )
-    assert [(s.rows_taken, s.repeats) for s in plan.sources] == [(30, 0.2), (75, 0.5), (525, 3.5)]
+    assert [(s.rows_taken, s.repeats) for s in plan.sources] == [(30, 1.0), (75, 1.0), (525, 3.5)]
     assert [s.licence for s in plan.sources] == ["mit", None, None]
     sampled = sum(round(characters([row]) / 4) for row in ROWS[:100])
     assert [s.tokens for s in plan.sources] == [round(n * sampled / 100) for n in (30, 75, 525)]
@@ -79,7 +68,8 @@ def test_tokens_are_counted_by_the_tokenizer_of_the_mix(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     path = str(write_rows(tmp_path / "a.jsonl", ROWS[:20]))
     texts = [message["content"] for row in ROWS[:20] for message in row["messages"]]  # type: ignore[attr-defined]
-    (planned,) = plan_sources([Source(path)], tokenizer=tokenizer).sources
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    (planned,) = plan_of(MixSource(path), tokenizer=str(tmp_path / "tokenizer")).sources
     assert planned.tokens == sum(len(tokenizer(text)["input_ids"]) for text in texts)
 
 
@@ -87,21 +77,20 @@ def test_rows_that_cannot_be_counted_are_said_to_be_unknown(tmp_path: Path) -> N
     remote = count_rows(["hf://datasets/a/b/x.csv"], stated=None, sample=[{"a": "1"}] * 100, complete=False)
     assert remote == RowCount(None, False, "rows of its files (.csv) are counted only when they are read")
     assert count_rows(["x.csv.gz"], stated=None, sample=[{"a": 1}], complete=True).rows == 1  # the sample was all
-    unknown = RowCount(None, False, "")
-    assert rows_taken(Source("x", rows=7), unknown, "") == 7
-    assert rows_taken(Source("x", repeat=2), unknown, "") is None
+    assert rows_taken(MixSource("x", rows=7), None, exact=False) == 7
+    assert rows_taken(MixSource("x", repeat=2), None, exact=False) is None
 
 
 def test_records_of_a_csv_file_may_span_lines(tmp_path: Path) -> None:
     lines = "\n".join(f'"question\n{i}","answer {i}"' for i in range(150))
     (tmp_path / "a.csv").write_text(f"prompt,completion\n{lines}\n")
-    (planned,) = plan_sources([Source(str(tmp_path / "a.csv"))]).sources
+    (planned,) = plan_of(MixSource(str(tmp_path / "a.csv"))).sources
     assert (planned.rows_available, planned.rows_exact) == (150, True)
 
 
 def test_a_json_list_is_reckoned_from_its_size(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(ROWS))
-    (planned,) = plan_sources([Source(str(tmp_path / "a.json"))]).sources
+    (planned,) = plan_of(MixSource(str(tmp_path / "a.json"))).sources
     assert planned.rows_available == pytest.approx(150, abs=3)
     assert not planned.rows_exact
 
@@ -115,8 +104,8 @@ def test_a_source_that_fails_does_not_hide_the_next(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     DatasetDict({"a": Dataset.from_list(ROWS), "b": Dataset.from_list(ROWS)}).save_to_disk(tmp_path / "splits")
     names = ["cut.parquet", "rows.docx", "empty", "splits"]
-    sources = [Source(str(tmp_path / name)) for name in names] + [Source(str(good), rows=6), Source(str(good))]
-    plan = plan_sources(sources, where="mix.yaml")
+    sources = [MixSource(str(tmp_path / name), place="mix.yaml") for name in names]
+    plan = plan_of(*sources, MixSource(str(good), rows=6), MixSource(str(good)))
     assert [problem.slug for problem in plan.problems] == [
         "dataset-unreadable",
         "file-type-unknown",
@@ -132,33 +121,22 @@ def test_a_source_that_fails_does_not_hide_the_next(tmp_path: Path) -> None:
 
 
 def test_columns_that_nobody_knows_are_a_problem_of_their_source(tmp_path: Path) -> None:
-    def measure(rows: Any) -> list[int]:
-        if "messages" not in rows[0]:
-            raise DataError(Problem("columns-unknown", "here", "The columns are x.", "rename them."))
-        return [3] * len(rows)
-
-    good, bad = write_rows(tmp_path / "a.jsonl", ROWS[:4]), write_rows(tmp_path / "b.jsonl", [{"x": "1"}])
-    plan = plan_sources([Source(str(bad)), Source(str(good))], measure=measure)
+    twelve: dict[str, object] = {
+        "messages": [{"role": "user", "content": "abcd"}, {"role": "assistant", "content": "efghijkl"}]
+    }
+    good, bad = write_rows(tmp_path / "a.jsonl", [twelve] * 4), write_rows(tmp_path / "b.jsonl", [{"x": "1"}])
+    plan = plan_of(MixSource(str(bad)), MixSource(str(good)))
     assert [problem.slug for problem in plan.problems] == ["columns-unknown"]
     assert plan.sources[0].tokens == 12
 
 
-def test_text_is_found_in_every_layout() -> None:
-    turns = [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "c"}]
-    assert row_texts({"id": "x", "messages": turns, "source": "s"}) == ["ab", "c"]
-    assert row_texts({"conversations": [{"from": "human", "value": "q"}]}) == ["q"]
-    assert row_texts({"prompt": "ab", "chosen": turns, "rejected": turns[:1]}) == ["ab", "c", "ab"]
-    assert row_texts({"instruction": "a", "input": None, "output": "bcd", "n": 3}) == ["a", "bcd"]
-    assert text_lengths(None)([{"messages": turns}]) == [1]
-
-
 PLAN = """
     import json, os
-    from dataclasses import asdict, make_dataclass
-    from tulu_recipes.data.mix_plan import plan_sources
-    keys = ("name", "config", "split", "revision", "rows", "fraction_of_source", "repeat", "licence")
-    Source = make_dataclass("Source", [(key, object, None) for key in keys])
-    plan = plan_sources([Source(**keys) for keys in json.loads(os.environ["SOURCES"])], where="mix.yaml")
+    from dataclasses import asdict
+    from tulu_recipes.data.mix_plan import plan_mix
+    from tulu_recipes.data.mixing.mix_file import Mix, MixSource
+    sources = tuple(MixSource(**keys, place="mix.yaml") for keys in json.loads(os.environ["SOURCES"]))
+    plan = plan_mix(Mix("mix.yaml", sources))
     result = {"sources": [asdict(s) for s in plan.sources], "problems": [[p.slug, p.where] for p in plan.problems]}
 """
 
@@ -175,7 +153,7 @@ def parquet(tmp_path: Path, rows: list[dict[str, object]]) -> bytes:
 
 def large_parquet(tmp_path: Path) -> bytes:
     """20 MB in 30 row groups."""
-    table = pa.table({"text": [f"{i} " + "x" * 7000 for i in range(3000)]})
+    table = pa.table({"prompt": ["x"] * 3000, "completion": [f"{i} " + "x" * 7000 for i in range(3000)]})
     pq.write_table(table, tmp_path / "big.parquet", row_group_size=100, compression="none", use_dictionary=False)
     return (tmp_path / "big.parquet").read_bytes()
 

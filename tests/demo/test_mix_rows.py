@@ -23,27 +23,71 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", [mix_rows.PREFERENCE_FILE, mix_rows.RLVR_FILE, mix_rows.EVALUATION_FILE])
+PAIR_FILES = [mix_rows.PREFERENCE_FILE, mix_rows.HELDOUT_PREFERENCE_FILE]
+
+
+@pytest.mark.parametrize("name", [*PAIR_FILES, mix_rows.RLVR_FILE, mix_rows.EVALUATION_FILE])
 def test_the_script_writes_the_shipped_bytes(written: Path, name: str) -> None:
     assert (written / name).read_bytes() == (SHIPPED / name).read_bytes()
 
 
-def test_a_pair_shares_everything_but_its_last_answer_and_the_chosen_one_is_a_training_row() -> None:
-    taught = {json.dumps(row["messages"]) for row in load(rows.TRAIN_FILE)}
-    pairs = load(mix_rows.PREFERENCE_FILE)
-    assert len(pairs) == len({pair["id"] for pair in pairs}) == 400
+def asked_ending(pair: dict[str, Any]) -> str:
+    """The final character that the system turn of a pair asks for, read from its words; empty without one."""
+    first = pair["chosen"][0]
+    words = first["content"] if first["role"] == "system" else ""
+    return "." if "full stop" in words else "!" if "exclamation mark" in words else ""
+
+
+@pytest.mark.parametrize(("name", "rows_there"), [(mix_rows.PREFERENCE_FILE, 800), (PAIR_FILES[1], 192)])
+def test_a_pair_shares_everything_but_its_last_answer(name: str, rows_there: int) -> None:
+    pairs = load(name)
+    assert len(pairs) == len({pair["id"] for pair in pairs}) == rows_there
+    assert [pair["source"] for pair in pairs].count(mix_rows.ENDING) == rows_there / 2
     for pair in pairs:
         assert pair["chosen"][:-1] == pair["rejected"][:-1], pair["id"]
         assert pair["chosen"][-1] != pair["rejected"][-1], pair["id"]
         assert pair["prompt"] == pair["chosen"][-2]["content"], pair["id"]
-        assert json.dumps(pair["chosen"]) in taught, pair["id"]
 
 
-def test_a_rejected_answer_ends_as_the_chosen_one_does() -> None:
-    styled = [pair for pair in load(mix_rows.PREFERENCE_FILE) if pair["chosen"][0]["role"] == "system"]
-    assert styled
-    for pair in styled:
-        assert pair["chosen"][-1]["content"][-1] == pair["rejected"][-1]["content"][-1], pair["id"]
+@pytest.mark.parametrize(
+    ("name", "chat"), [(mix_rows.PREFERENCE_FILE, rows.TRAIN_FILE), (PAIR_FILES[1], rows.HELDOUT_FILE)]
+)
+def test_a_chosen_answer_is_the_chat_rows_own_and_ends_with_a_mark_unless_told_otherwise(name: str, chat: str) -> None:
+    taught = {json.dumps(row["messages"]) for row in load(chat)}
+    for pair in load(name):
+        *shared, answer = pair["chosen"]
+        assert answer["content"][-1] == (asked_ending(pair) or "!"), pair["id"]
+        own = answer["content"] if asked_ending(pair) else answer["content"][:-1]
+        assert json.dumps([*shared, {"role": "assistant", "content": own}]) in taught, pair["id"]
+
+
+@pytest.mark.parametrize("name", PAIR_FILES)
+def test_a_rejected_answer_has_one_thing_wrong(name: str) -> None:
+    for pair in load(name):
+        chosen, rejected = pair["chosen"][-1]["content"], pair["rejected"][-1]["content"]
+        if pair["source"] == mix_rows.ENDING:
+            assert rejected.rstrip("!") == chosen.rstrip(".!"), pair["id"]
+            assert rejected.endswith("!") == (asked_ending(pair) == "."), pair["id"]
+        else:
+            assert pair["source"] == mix_rows.ANSWER
+            assert rejected[-1] == chosen[-1], pair["id"]
+            assert rejected[:-1].rstrip(".!") == rejected[:-1], pair["id"]
+            assert kind_of(rejected[:-1]) != kind_of(chosen[:-1]), pair["id"]
+
+
+def kind_of(answer: str) -> str:
+    """Of which of the four kinds of question this is an answer, by its looks."""
+    if re.fullmatch(r"\d+", answer):
+        return "sum"
+    if re.fullmatch(r"\d+( \d+)+", answer):
+        return "count"
+    return "letters" if re.fullmatch(r"[a-z]( [a-z])+", answer) else "fact"
+
+
+def test_the_first_held_out_pairs_ask_every_held_out_row_once() -> None:
+    asked = [json.dumps(pair["chosen"][:-1]) for pair in load(mix_rows.HELDOUT_PREFERENCE_FILE)]
+    heldout = [json.dumps(row["messages"][:-1]) for row in load(rows.HELDOUT_FILE)]
+    assert asked == [*heldout, *heldout]
 
 
 def test_ground_truths_are_the_sums_that_are_asked() -> None:
@@ -61,6 +105,13 @@ def test_the_evaluation_asks_nothing_that_is_trained_on() -> None:
     heldout = {row["messages"][-2]["content"] for row in load(rows.HELDOUT_FILE)}
     trained = {m["content"] for row in load(rows.TRAIN_FILE) for m in row["messages"] if m["role"] == "user"}
     trained |= {row["messages"][0]["content"] for row in load(mix_rows.RLVR_FILE)}
-    trained |= {row["prompt"] for row in load(mix_rows.PREFERENCE_FILE)}
+    trained |= questions(mix_rows.PREFERENCE_FILE)
     assert asked == heldout
     assert asked.isdisjoint(trained)
+    assert trained.isdisjoint(questions(mix_rows.HELDOUT_PREFERENCE_FILE))
+
+
+def questions(name: str) -> set[str]:
+    """Every user turn of every pair of a file."""
+    turns = [turn for pair in load(name) for side in ("chosen", "rejected") for turn in pair[side]]
+    return {turn["content"] for turn in turns if turn["role"] == "user"}

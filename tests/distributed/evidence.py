@@ -23,7 +23,8 @@ def parallelism(trainer: Trainer) -> str:
         stage = model.zero_optimization_stage()
         sharded = [hasattr(p, "ds_id") and p.ds_tensor.numel() < p.ds_numel for p in parameters]
         return f"zero{stage}" if all(sharded) == (stage == 3) else f"zero{stage} in name only"
-    if all(isinstance(p, DTensor) and p.to_local().numel() < p.numel() for p in parameters):
+    # one row, as of a score head, is on one rank alone
+    if all(isinstance(p, DTensor) and (p.to_local().numel() < p.numel() or len(p) == 1) for p in parameters):
         return "fsdp2"
     return "ddp" if isinstance(model, torch.nn.parallel.DistributedDataParallel) else "single"
 

@@ -1,9 +1,11 @@
-"""Two processes make the step that one row at a time makes: DDP, FSDP2, ZeRO-2 and ZeRO-3, padded and packed.
+"""Two processes make the step that one row at a time makes: DDP, FSDP2, ZeRO-2 and ZeRO-3; SFT padded and packed,
+DPO, SimPO and the reward model.
 
 One launch a mode, all cases in it. The first DeepSpeed launch of a machine compiles an operator (about a minute).
 """
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,8 +19,9 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from tests import oracle
 from tests.distributed.evidence import MODES
 from tests.distributed.launch import ROOT, launch
+from tests.distributed.pair_cases import PAIR_CASES, expected_pairs
 from tests.layouts import PACKED, PADDING_FREE, copy_weights, token_rows, update
-from tests.tiny import save_base
+from tests.pair_layouts import read_scorer, save_models
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -64,12 +67,20 @@ class Launched:
         return load_file(self.folder / f"{case}.safetensors")
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    save_models(folder)
+    return folder
+
+
 @pytest.fixture(scope="module", params=MODES)
-def launched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Launched:
+def launched(request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Launched:
     mode = request.param
     folder = tmp_path_factory.mktemp(mode)
-    save_base(folder / "base")
-    (folder / "cases.json").write_text(json.dumps(CASES), encoding="utf-8")
+    for model in models.iterdir():
+        (folder / model.name).symlink_to(model)
+    (folder / "cases.json").write_text(json.dumps(CASES | PAIR_CASES), encoding="utf-8")
     done = launch(mode, str(ROOT / "tests/distributed/worker.py"), mode, str(folder))
     assert done.returncode == 0, done.stdout[-6000:]
     return Launched(mode, folder, json.loads((folder / "results.json").read_text(encoding="utf-8")))
@@ -85,15 +96,15 @@ def expected(folder: Path, reduction: str) -> oracle.Step:
 
 
 def test_every_case_ran_as_it_was_launched(launched: Launched) -> None:
-    assert launched.results.keys() == CASES.keys()
+    assert launched.results.keys() == (CASES | PAIR_CASES).keys()
     assert {(result["parallelism"], result["processes"]) for result in launched.results.values()} == {
         (launched.mode, 2)
     }
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.startswith("eval")])
-def test_two_processes_make_the_step_of_one_row_at_a_time(launched: Launched, case: str) -> None:
-    want = expected(launched.folder / "base", CASES[case]["loss_reduction"])
+def test_two_processes_make_the_step_of_one_row_at_a_time(launched: Launched, models: Path, case: str) -> None:
+    want = expected(models / "base", CASES[case]["loss_reduction"])
     result = launched.results[case]
     assert len(result["log"]) == 1
     found = update(copy_weights(base(launched.folder / "base")), launched.weights(case))
@@ -107,7 +118,7 @@ def test_two_processes_make_the_step_of_one_row_at_a_time(launched: Launched, ca
 
 
 def test_packed_cases_really_packed(launched: Launched) -> None:
-    assert {name: result["rows"] for name, result in launched.results.items()} == {
+    assert {name: launched.results[name]["rows"] for name in CASES} == {
         name: 4 if case.get("packing") else 8 for name, case in CASES.items()
     }
 
@@ -119,3 +130,24 @@ def test_saved_weights_and_eval_loss_are_those_of_the_trained_model(launched: La
     assert all(torch.equal(parameter, trained[name]) for name, parameter in saved.named_parameters())
     exact = oracle.mean_loss(saved, token_rows(7, first=20).to_list())  # 7 rows on two processes: some are repeated
     assert launched.results[case]["eval_loss"] == pytest.approx(exact, rel=1e-6)
+
+
+# An adapter starts from random numbers of its own; tests/trainers/test_pair_layouts.py compares its gradient
+@pytest.mark.parametrize("case", [case for case in PAIR_CASES if case != "start-lora"])
+def test_two_processes_make_the_step_of_one_pair_at_a_time(launched: Launched, models: Path, case: str) -> None:
+    want = expected_pairs(models, case)
+    before = read_scorer(models / "scorer") if case.startswith("reward") else base(models / "base")
+    found = update(copy_weights(before), launched.weights(case))
+    assert oracle.worst_difference(found, want.gradients) < TOLERANCE
+    [line] = launched.results[case]["log"]
+    assert line["loss"] == pytest.approx(want.loss, rel=1e-5)
+    assert {key: line[key] for key in want.logged} == pytest.approx(want.logged, rel=1e-4, abs=1e-6)
+    assert line["num_sequences"] == PAIR_CASES[case].get("rows", 8)
+
+
+@pytest.mark.parametrize("case", ["start", "start-cached", "start-lora"])
+def test_a_policy_that_is_its_reference_starts_at_the_logarithm_of_two(launched: Launched, case: str) -> None:
+    [line] = launched.results[case]["log"]
+    assert line["loss"] == torch.tensor(math.log(2)).item()
+    assert line["rewards/margins"] == 0
+    assert line["kl/chosen"] == 0

@@ -106,6 +106,13 @@ def test_the_demo_learns(checkout: Path) -> None:
     before, after = re.findall(r"held-out exact match ([\d.]+) -> ([\d.]+)", done.stdout)[0]
     assert float(before) < 0.05
     assert float(after) > 0.5
-    report = re.findall(r"\S*report\.md", done.stdout)
-    assert report
-    assert (checkout / report[0]).is_file()
+    ranked = re.findall(r"held-out pairs ranked rightly ([\d.]+)", done.stdout)
+    assert [float(share) > 0.8 for share in ranked] == [True, True], "reward model and DPO"
+    right, ending, asked = [
+        tuple(map(float, line.split()[-2:])) for line in done.stdout.partition("SFT    DPO\n")[2].splitlines()[:3]
+    ]
+    assert right[1] >= 0.9 * right[0]
+    assert (ending[0], ending[1] > 0.8, asked[1] > 0.8) == (0.0, True, True)
+    reports = re.findall(r"\S*report\.md|\S*behaviour\.png", done.stdout.partition("Done.")[2])
+    assert len(reports) == 4
+    assert [(checkout / report).is_file() for report in reports] == [True] * 4

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.data.mixing.mixes import QUIET, build, chats, write_mix
+from tests.data.mixing.mixes import build, chats, write_mix
+from tulu_recipes.data.mix_plan import plan_mix
 from tulu_recipes.data.mixing.mix_file import load_mix
 from tulu_recipes.errors import DataError
-from tulu_recipes.reports.mix_plan_report import plan_mix, print_mix_plan
+from tulu_recipes.reports.mix_plan_report import print_mix_plan
 from tulu_recipes.reports.mix_table import mix_table_from_lock, mix_table_from_plan
 
 pytestmark = pytest.mark.integration
@@ -20,7 +21,7 @@ def test_plan_and_build_agree_on_rows_repeats_and_share(tmp_path: Path, amount: 
     mix = write_mix(tmp_path, {"a.jsonl": rows})
     if amount:
         mix.write_text(mix.read_text().replace("- name:", f"- {amount}\n  name:"))
-    (planned,) = mix_table_from_plan(plan_mix(load_mix(mix), QUIET).sources)
+    (planned,) = mix_table_from_plan(plan_mix(load_mix(mix)).sources)
     (built,) = mix_table_from_lock(build(mix, tmp_path / "out").lock or {})
     assert (planned.rows_available, planned.rows_taken) == (built.rows_available, built.rows_taken)
     assert planned.repeats == pytest.approx(built.repeats)

@@ -16,6 +16,7 @@ from tulu_recipes.config.check_hub import hub_problems
 from tulu_recipes.config.entry import speaks
 from tulu_recipes.config.help import render_help, render_usage
 from tulu_recipes.config.keys import Key
+from tulu_recipes.config.our_keys import OUR_KEYS
 from tulu_recipes.config.recipe import COMMAND_LINE, Recipe
 from tulu_recipes.config.schema import keys_for
 from tulu_recipes.config.surroundings import name_of_file
@@ -112,8 +113,13 @@ class _Draft:
 def _unknown_key(name: str, node: yaml.Node, where: str, stage: str) -> tuple[Problem, str]:
     """The problem, and the key that was probably meant ("" when unclear)."""
     shown = show_node(node)
-    if name in RENAMED:
-        renamed = RENAMED[name]
+    renamed = RENAMED.get(name)
+    owners = [other for other in OUR_KEYS if (renamed.key if renamed else name) in keys_for(other)]
+    if owners and stage not in owners:
+        called = f" ({renamed.key} here)" if renamed else ""
+        what = f"{name} is a key of {' and '.join(owners)}{called}, not of {stage}."
+        return Problem("other-stage-key", where, what, f"remove it, or run it with  tulu_recipes.{owners[0]}"), ""
+    if renamed is not None:
         called = f"is called {renamed.key} here" if renamed.key else "has no counterpart here"
         return Problem("renamed-key", where, f"{name} {called}.", renamed.hint.format(value=shown)), renamed.key
     near = nearest(name, list(keys_for(stage)))

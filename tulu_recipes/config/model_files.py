@@ -14,7 +14,7 @@ from typing import Any
 
 from tulu_recipes.config.check_training import low_precision_problems
 from tulu_recipes.config.recipe import Recipe
-from tulu_recipes.config.surroundings import ReadText, Surroundings, is_local, local_path
+from tulu_recipes.config.surroundings import ReadText, Surroundings, is_local, local_path, recipe_that_writes
 from tulu_recipes.errors import Problem
 
 # {% generation %} ... {% endgeneration %}: how a chat template marks what the assistant wrote
@@ -101,9 +101,11 @@ def has_generation_markers(template: str) -> bool:
 
 
 def files_of_model(recipe: Recipe, surroundings: Surroundings) -> ModelFiles | None:
-    """None when there is nothing to read yet: a folder still to be built, or a Hub that may not be asked."""
+    """None when there is nothing to read yet: a folder to be made first, or a Hub that may not be asked."""
     name = recipe["model_name_or_path"]
     if recipe["model_builder"] and name and not local_path(name).exists():
+        return None
+    if name and recipe_that_writes(name, recipe.path):
         return None
     return _files_of(name, recipe["model_revision"], surroundings)
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -70,6 +71,18 @@ def is_local(name: str) -> bool:
 
 def local_path(name: str) -> Path:
     return Path(name).expanduser()
+
+
+def recipe_that_writes(folder: str, beside: str) -> Path | None:
+    """The recipe in the folder of `beside` whose output_dir is this folder, as long as it does not exist."""
+    if local_path(folder).exists():
+        return None
+    for path in sorted(Path(beside).parent.glob("*.yaml")):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        named = re.search(r"^output_dir:[ \t]*[\"']?([^\s\"'#]+)", text, re.MULTILINE)
+        if named and Path(named[1]) == Path(folder) and path.name != Path(beside).name:
+            return path
+    return None
 
 
 def name_of_file(path: str, below: str) -> str:

@@ -173,7 +173,7 @@ def from_preference(row: Mapping[str, Any]) -> Row:
     rejected = _answer_turns(row.get("rejected"), given, "rejected")
     result = _preference(chosen, rejected)
     if given is not None:
-        _check_prompt(prompt, given, chosen[: shared_turns(chosen, rejected)])
+        _check_prompt(prompt, given, chosen, rejected)
     better, worse = _number(row.get("score_chosen")), _number(row.get("score_rejected"))
     if better is not None and worse is not None and better < worse:
         raise BrokenRow("rejected has the higher score")
@@ -225,12 +225,16 @@ def _preference(chosen: list[Message], rejected: list[Message]) -> Row:
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
-def _check_prompt(prompt: Any, given: list[Message], shared: list[Message]) -> None:
-    """Text must be a user turn of the shared ones (published sets name the first or the last); turns their start."""
+def _check_prompt(prompt: Any, given: list[Message], chosen: list[Message], rejected: list[Message]) -> None:
+    """Text must be a user turn of both (published sets name the first or the last); turns the start of both."""
     if isinstance(prompt, str):
         text = prompt.strip()
-        fits = any(message["role"] in ANSWERABLE and message["content"].strip() == text for message in shared)
+        fits = all(
+            any(message["role"] in ANSWERABLE and message["content"].strip() == text for message in messages)
+            for messages in (chosen, rejected)
+        )
     else:
+        shared = chosen[: shared_turns(chosen, rejected)]
         without_system = [message for message in shared if message["role"] != "system"]
         fits = given in (shared[: len(given)], without_system[: len(given)])
     if not fits:

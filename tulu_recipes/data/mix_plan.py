@@ -6,20 +6,25 @@ or reckoned from file sizes (estimates). Lengths are those of the first rows, wh
 
 import math
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote
 
-from datasets import DatasetDict, load_dataset, load_dataset_builder, load_from_disk
+from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from tulu_recipes import hub
-from tulu_recipes.data.row_counts import RowCount, count_rows, first_csv_rows, first_parquet_rows
-from tulu_recipes.data.sources import FILE_TYPES
+from tulu_recipes.data.layouts import BrokenRow, recognise, turns
+from tulu_recipes.data.mixing.build import check_own_filters
+from tulu_recipes.data.mixing.mix_file import Mix, MixSource
+from tulu_recipes.data.mixing.tokens import load_counter, resolve_tokenizer
+from tulu_recipes.data.mixing.where import is_wanted
+from tulu_recipes.data.row_counts import count_rows, first_csv_rows, first_parquet_rows
+from tulu_recipes.data.sources import FILE_TYPES, builder_of, is_saved, root_cause, split_of
 from tulu_recipes.data.statistics import CHARACTERS_PER_TOKEN
 from tulu_recipes.errors import DataError, Problem, TuluError
 from tulu_recipes.hub_problems import Repo, explained
@@ -30,29 +35,6 @@ CAVEATS = (
     "Rows that filters, duplicates and decontamination will remove are still counted: which, only the build knows.",
     f"Lengths are estimated from the first {SAMPLE_ROWS} rows of each source.",
 )
-
-Measure = Callable[[Sequence[Mapping[str, Any]]], Sequence[int]]  # rows → tokens a row; DataError: unknown columns
-
-
-class PlannableSource(Protocol):
-    """What is read of a source of a mix; None where the mix does not say."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def config(self) -> str | None: ...
-    @property
-    def split(self) -> str | None: ...
-    @property
-    def revision(self) -> str | None: ...
-    @property
-    def rows(self) -> int | None: ...
-    @property
-    def fraction_of_source(self) -> float | None: ...
-    @property
-    def repeat(self) -> float | None: ...
-    @property
-    def licence(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -98,39 +80,37 @@ class _Place:
     commit: str | None = None
 
 
-def plan_sources(
-    sources: Iterable[PlannableSource],
-    *,
-    tokenizer: Any | None = None,
-    measure: Measure | None = None,
-    where: str = "",
-) -> MixPlan:
-    """Plan every source; one that cannot be read does not hide the problems of the next.
+def plan_mix(mix: Mix, begin: Callable[[int, MixSource], object] = lambda number, source: None) -> MixPlan:
+    """Plan source by source; one that cannot be read does not hide the problems of the next.
 
     Args:
-        tokenizer: counts the tokens of the sample; without one a token is taken for 4 characters.
-        measure: counts tokens of rows as the mix will convert them, instead of `text_lengths`.
-        where: the mix's file, for messages.
+        begin: called with each source, counted from 1, before it is asked for.
     """
+    check_own_filters(mix)
+    file, _ = resolve_tokenizer(mix)
+    counter = load_counter(file) if file else None
     planned, problems = [], []
-    for source in sources:
+    for number, source in enumerate(mix.sources, start=1):
+        begin(number, source)
         try:
-            planned.append(plan_source(source, measure or text_lengths(tokenizer), where))
+            planned.append(_plan_source(mix, source, counter))
         except TuluError as error:
             problems += error.problems
+            if "hub-unreachable" in error.slugs:
+                break  # the others would wait for the same answer
     whole = sum(source.tokens or 0 for source in planned)
     known = whole > 0 and not problems and all(source.tokens is not None for source in planned)
     shares = [source.tokens / whole if known and source.tokens is not None else None for source in planned]
     return MixPlan([replace(s, share=share) for s, share in zip(planned, shares, strict=True)], problems)
 
 
-def plan_source(source: PlannableSource, measure: Measure, where: str = "") -> PlannedSource:
+def _plan_source(mix: Mix, source: MixSource, counter: Any) -> PlannedSource:
     """One source, its share left open.
 
     Raises:
         DataError, HubError: it cannot be read, or does not hold what the mix asks of it.
     """
-    where = f"{where}, source {source.name}".removeprefix(", ")
+    where = f"{source.place}, source {source.name}".removeprefix(", ")
     place = _locate(source, where)
     files, stated, split = _files_of_split(place)
     with _explained(place):
@@ -139,90 +119,89 @@ def plan_source(source: PlannableSource, measure: Measure, where: str = "") -> P
         count = count_rows(files, stated=stated, sample=sample, complete=len(sample) < SAMPLE_ROWS)
     if not sample:
         raise DataError(Problem("no-rows", where, "The source has no rows.", "name another split or dataset."))
-    taken = rows_taken(source, count, where)
-    lengths = measure(sample)
+    wanted = [row for row in sample if is_wanted(row, source.rows_where)]
+    lengths = _lengths(mix, source, wanted or sample, counter)
     licence = source.licence or _licence(place)
     notes = () if count.exact else (f"rows {count.how}" if count.rows is not None else count.how,)
+    left, note = _rows_left(source, count.rows, len(wanted) / len(sample))
+    taken = rows_taken(source, left, exact=count.exact)
     return PlannedSource(
-        name=source.name,
+        name=source.title,
         config=source.config,
         split=split,
         revision=place.commit,
         licence=licence,
         rows_available=count.rows,
-        rows_exact=count.exact,
+        rows_exact=count.exact and not source.rows_where,
         rows_taken=taken,
-        repeats=taken / count.rows if taken is not None and count.rows else None,
+        repeats=taken / min(taken, left) if taken and left else None,
         tokens=None if taken is None else round(taken * sum(lengths) / len(lengths)),
-        notes=notes,
+        notes=(*notes, *note),
     )
 
 
-def rows_taken(source: PlannableSource, count: RowCount, where: str) -> int | None:
-    """Rows by the amount of a source, filters left out of account; None when the rows there are is not known.
+def _rows_left(source: MixSource, available: int | None, kept: float) -> tuple[int | None, tuple[str, ...]]:
+    """The rows that `where` leaves, of which it keeps this fraction of the first ones, and what to note of them."""
+    if source.rows_where and available is not None:
+        left, how = round(kept * available), "by the first rows"
+        if source.stated_rows is not None:
+            left, how = source.stated_rows, "as the publisher states"
+        return left, (f"`where` leaves about {left:,} of {available:,} rows, {how}",)
+    if source.stated_rows in (None, available):
+        return available, ()
+    return source.stated_rows if available is None else available, (f"{source.stated_rows:,} rows are stated",)
+
+
+def rows_taken(source: MixSource, left: int | None, *, exact: bool) -> int | None:
+    """Rows by the amount of a source, of those `left` before its filters; None when neither is known.
 
     Raises:
-        DataError: more rows are asked for than there are.
+        DataError: more rows are asked for than there are for certain, or none come out.
     """
-    if source.rows is not None:
-        if count.exact and count.rows is not None and source.rows > count.rows:
-            what = f"rows: {source.rows:,} is more than the {count.rows:,} rows there are."
-            mend = "lower it, or use `repeat` to take rows more than once."
-            raise DataError(Problem("mix-amount", where, what, mend))
+    if left is None:
         return source.rows
-    if count.rows is None:
-        return None
-    factor = source.fraction_of_source if source.fraction_of_source is not None else source.repeat
-    return count.rows if factor is None else math.floor(factor * count.rows + 0.5)  # as data.mixing.keys rounds
+    factor = source.fraction_of_source or source.repeat or 1.0
+    # rounded as data.mixing.keys does
+    taken = source.rows if source.rows is not None else math.floor(factor * left + 0.5)
+    if taken == 0:
+        what = f"{source.title}: {factor:g} of {left:,} rows is none."
+        raise DataError(Problem("mix-amount", source.place, what, "take more, or remove the source."))
+    if source.rows is not None and source.rows > left and exact and not source.rows_where:
+        what = f"rows: {source.rows:,} is more than the {left:,} rows there are."
+        mend = "lower it, or use `repeat` to take rows more than once."
+        raise DataError(Problem("mix-amount", source.place, what, mend))
+    return taken
 
 
-def text_lengths(tokenizer: Any | None) -> Measure:
-    """Tokens of the text in a row, whatever its layout: special tokens of a chat template are left out."""
+def _lengths(mix: Mix, source: MixSource, rows: Sequence[Mapping[str, Any]], counter: Any) -> list[int]:
+    """Tokens of each row as the mix converts it; a broken row has none.
 
-    def measure(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-        texts = [row_texts(row) for row in rows]
-        if tokenizer is None:
-            return [round(sum(map(len, parts)) / CHARACTERS_PER_TOKEN) for parts in texts]
-        return [sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in parts) for parts in texts]
-
-    return measure
-
-
-def row_texts(row: Mapping[str, Any]) -> list[str]:
-    """What of a row would be trained on, by its column names: both answers of a pair, else messages, else all."""
-    for columns in (("chosen", "rejected"), ("messages",), ("conversations",)):
-        if all(row.get(column) for column in columns):
-            return [text for column in columns for text in _texts(row[column])]
-    return [
-        text for column, value in row.items() if column not in ("id", "source", "dataset") for text in _texts(value)
-    ]
+    Raises:
+        DataError: no layout fits the columns.
+    """
+    features = Dataset.from_list([dict(row) for row in rows]).features
+    layout = recognise(features, mix.target, source.place, layout=source.layout, columns=source.columns)
+    return [_length(mix, layout, row, counter) for row in rows]
 
 
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        message = value.get("content", value.get("value"))
-        return _texts(message) if message is not None else [t for item in value.values() for t in _texts(item)]
-    return [text for item in value for text in _texts(item)] if isinstance(value, list) else []
+def _length(mix: Mix, layout: Any, row: Mapping[str, Any], counter: Any) -> int:
+    try:
+        texts = [text for _, text in turns(layout.convert(row), mix.target)]
+    except BrokenRow:
+        return 0
+    if counter is None:
+        return round(sum(map(len, texts)) / CHARACTERS_PER_TOKEN)
+    return sum(len(encoding.ids) for encoding in counter.encode_batch_fast(texts, add_special_tokens=False))
 
 
 # ---- where the rows are
 
 
-def _locate(source: PlannableSource, where: str) -> _Place:
+def _locate(source: MixSource, where: str) -> _Place:
     path = Path(source.name)
     if path.is_file():
-        builder = FILE_TYPES.get(path.suffix.lower())
-        if builder is None:
-            what = f"Files of type {path.suffix or '(none)'} are not read."
-            raise DataError(
-                Problem("file-type-unknown", where, what, f"convert it to one of {', '.join(FILE_TYPES)}.")
-            )
-        if source.split not in (None, "train"):
-            what = f"There is no split {source.split!r}; the dataset has 'train'."
-            raise DataError(Problem("split-unknown", where, what, "name one of these splits."))
-        return _Place(where, builder, {"data_files": str(path)}, "train")
+        builder = builder_of(path, where)
+        return _Place(where, builder, {"data_files": str(path)}, split_of(["train"], source.split, where))
     if path.exists():
         return _Place(where, str(path), {"name": source.config}, source.split)
     address = HUB_ADDRESS.fullmatch(source.name)
@@ -234,10 +213,9 @@ def _locate(source: PlannableSource, where: str) -> _Place:
     commit = hub.resolve_revision(repo_id, repo_type="dataset", revision=revision)
     repo = Repo(repo_id, "dataset", revision, where)
     if address and address["path"]:
-        builder = FILE_TYPES.get(Path(address["path"]).suffix.lower())
-        if builder is not None:
+        if Path(address["path"]).suffix.lower() in FILE_TYPES:
             files = f"hf://datasets/{repo_id}@{commit}/{address['path']}"
-            return _Place(where, builder, {"data_files": files}, "train", repo, commit)
+            return _Place(where, builder_of(files), {"data_files": files}, "train", repo, commit)
         options = {"data_dir": address["path"], "name": source.config, "revision": commit}
         return _Place(where, repo_id, options, source.split, repo, commit)
     return _Place(where, repo_id, {"name": source.config, "revision": commit}, source.split, repo, commit)
@@ -245,39 +223,28 @@ def _locate(source: PlannableSource, where: str) -> _Place:
 
 def _files_of_split(place: _Place) -> tuple[list[str], int | None, str]:
     """Files of the split, its rows by the card, and its name."""
-    if _is_saved(place.load):
+    if is_saved(place.load):
         return _saved_files(place)
     with _explained(place):
         builder = load_dataset_builder(place.load, **place.options)
     files = {str(split): list(names) for split, names in (builder.config.data_files or {}).items()}
-    split = _pick_split(list(files), place)
+    split = split_of(list(files), place.split, place.where)
     info = (builder.info.splits or {}).get(split)
     return [str(file) for file in files[split]], (info.num_examples if info else None), split
 
 
-def _pick_split(splits: list[str], place: _Place) -> str:
-    split = place.split or (splits[0] if len(splits) == 1 else "train")
-    if split not in splits:
-        there = ", ".join(map(repr, splits))
-        what = f"There is no split {split!r}; the dataset has {there}."
-        raise DataError(Problem("split-unknown", place.where, what, "name one of these splits."))
-    return split
-
-
-def _is_saved(folder: str) -> bool:
-    return any((Path(folder) / marker).exists() for marker in ("dataset_info.json", "dataset_dict.json"))
-
-
 def _saved_files(place: _Place) -> tuple[list[str], int | None, str]:
     loaded = load_from_disk(place.load)
-    split = _pick_split(list(loaded), place) if isinstance(loaded, DatasetDict) else place.split or "train"
-    rows = loaded[split] if isinstance(loaded, DatasetDict) else loaded
-    return [file["filename"] for file in rows.cache_files], None, split
+    split = place.split or "train"
+    if isinstance(loaded, DatasetDict):
+        split = split_of(list(loaded), place.split, place.where)
+        loaded = loaded[split]
+    return [file["filename"] for file in loaded.cache_files], None, split
 
 
 def _first_rows(place: _Place, files: list[str], split: str) -> Generator[Mapping[str, Any], None, None]:
     suffixes = {Path(file).suffix.lower() for file in files}
-    if _is_saved(place.load):
+    if is_saved(place.load):
         loaded = load_from_disk(place.load)
         yield from loaded[split] if isinstance(loaded, DatasetDict) else loaded
     elif suffixes == {".parquet"}:
@@ -304,17 +271,10 @@ def _explained(place: _Place) -> Iterator[None]:
             with explained(place.repo):
                 yield
     except (DatasetNotFoundError, FileNotFoundError) as error:
-        what = f"No rows are to be found there: {_first_line(error)}."
+        what = f"No rows are to be found there: {root_cause(error)}."
         mend = "check the name, the configuration and the revision, or whether the dataset holds data files."
         raise DataError(Problem("dataset-not-found", place.where, what, mend)) from error
     except (DatasetGenerationError, ValueError, OSError) as error:
-        what = f"The source cannot be read: {_first_line(error)}."
+        what = f"The source cannot be read: {root_cause(error)}."
         mend = "name an existing configuration or another revision; copy a file anew that was cut on its way."
         raise DataError(Problem("dataset-unreadable", place.where, what, mend)) from error
-
-
-def _first_line(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

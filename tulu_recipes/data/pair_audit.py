@@ -112,7 +112,7 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "chosen_tokens": "chosen",
         "rejected_tokens": "rejected",
         "chosen_shorter": "chosen shorter",
-        "chosen_longer": "longer",
+        "chosen_longer": "chosen longer",
         "over_length": "too long",
         "rows_cut": "cut",
         "chosen_cut": "chosen cut",

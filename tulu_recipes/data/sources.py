@@ -87,13 +87,13 @@ def load_with_files(
     path = Path(name).expanduser()
     if path.is_file():
         if split is not None:
-            _split_of(["train"], split, name)
+            split_of(["train"], split, name)
         return _load_file(path, row_fault)
     if name.startswith("hf://") and Path(name).suffix:
-        return _load_named(_builder_of(name), None, "train", None, data_files=name)
+        return _load_named(builder_of(name), None, "train", None, data_files=name)
     if path.is_dir():
         _refuse_unfinished(path)
-        if any((path / marker).exists() for marker in ("dataset_info.json", "dataset_dict.json")):
+        if is_saved(path):
             return LoadedRows(_pick_split(load_from_disk(str(path)), split, name), [])
         return _load_folder(path, config, split, row_fault)
     return _load_named(name, config, split, revision)
@@ -107,9 +107,7 @@ def check_named(name: str, *, config: str | None, split: str | None, revision: s
     """
     data_files = name if name.startswith("hf://") else None
     with _explained(name), _silent():
-        _open(
-            _builder_of(name) if data_files else name, config, "train" if data_files else split, revision, data_files
-        )
+        _open(builder_of(name) if data_files else name, config, "train" if data_files else split, revision, data_files)
 
 
 def first_rows(name: str, count: int, *, config: str | None, split: str, revision: str | None) -> list[dict[str, Any]]:
@@ -137,14 +135,26 @@ def _refuse_unfinished(folder: Path) -> None:
         )
 
 
-def _builder_of(path: Path | str) -> str:
+def is_saved(folder: Path | str) -> bool:
+    """Whether `save_to_disk` wrote a folder."""
+    return any((Path(folder) / marker).exists() for marker in ("dataset_info.json", "dataset_dict.json"))
+
+
+def builder_of(path: Path | str, where: str = "") -> str:
+    """What `datasets` calls the type of a file.
+
+    Args:
+        where: what a problem is said of, in place of the path.
+    Raises:
+        DataError: files of this type are not read.
+    """
     suffix = Path(path).suffix.lower()
     if suffix in FILE_TYPES:
         return FILE_TYPES[suffix]
     raise DataError(
         Problem(
             "file-type-unknown",
-            str(path),
+            where or str(path),
             f"Files of type {suffix or '(none)'} are not read.",
             f"convert it to one of {', '.join(FILE_TYPES)}.",
         )
@@ -152,7 +162,7 @@ def _builder_of(path: Path | str) -> str:
 
 
 def _load_file(path: Path, row_fault: RowFault) -> LoadedRows:
-    builder = _builder_of(path)
+    builder = builder_of(path)
     if path.stat().st_size == 0:
         raise DataError(Problem("file-unreadable", str(path), "The file is empty.", "write at least one row into it."))
     try:
@@ -165,7 +175,7 @@ def _load_file(path: Path, row_fault: RowFault) -> LoadedRows:
             Problem(
                 "file-unreadable",
                 str(path),
-                f"The file cannot be read as {builder}: {found or _root_cause(error)}.",
+                f"The file cannot be read as {builder}: {found or root_cause(error)}.",
                 "mend or remove these rows; every row needs the same columns and types."
                 if builder in ("json", "csv")
                 else "copy or write the file anew: it was cut, is of another format, or holds no rows.",
@@ -262,7 +272,7 @@ def _open(
     files: Mapping[str, Sequence[Any]] = builder.config.data_files or {}
     if Path(name).is_dir():
         _refuse_left_out(Path(name), files)
-    return builder, files, _split_of(list(files), split, data_files or name) if files else None
+    return builder, files, split_of(list(files), split, data_files or name) if files else None
 
 
 @contextmanager
@@ -298,14 +308,14 @@ def _explained(name: str) -> Iterator[None]:
             Problem(
                 "dataset-unreadable",
                 name,
-                f"The dataset cannot be read: {_root_cause(error)}.",
+                f"The dataset cannot be read: {root_cause(error)}.",
                 "name an existing configuration (dataset_config; in a mix config), or another revision.",
             )
         ) from error
 
 
 def _not_found(name: str, error: Exception) -> Problem:
-    what = f"No such dataset or no right to read it: {_root_cause(error)}."
+    what = f"No such dataset or no right to read it: {root_cause(error)}."
     mend = "check the name and revision, accept the terms of a gated dataset, or log in with `hf auth login`."
     return Problem("dataset-not-found", name, what, mend)
 
@@ -328,10 +338,10 @@ def _outage(name: str, error: Exception) -> Problem | None:
 
 
 def _pick_split(loaded: Dataset | DatasetDict, split: str | None, name: str) -> Dataset:
-    return loaded if isinstance(loaded, Dataset) else loaded[_split_of(list(loaded), split, name)]
+    return loaded if isinstance(loaded, Dataset) else loaded[split_of(list(loaded), split, name)]
 
 
-def _split_of(names: list[Any], split: str | None, dataset: str) -> str:
+def split_of(names: list[Any], split: str | None, dataset: str) -> str:
     """The split to take: the one asked for, the only one, or train."""
     there = [str(name) for name in names]
     if split is None and len(there) == 1:
@@ -348,7 +358,7 @@ def _split_of(names: list[Any], split: str | None, dataset: str) -> str:
     return split or "train"
 
 
-def _root_cause(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(error).strip()

@@ -1,10 +1,11 @@
 """The whole pipeline on this machine, as far as it exists: run it, then say whether it learned.
 
-    python -m tulu_recipes.demo              bundled rows, a model of under a million parameters, under 2 minutes
+    python -m tulu_recipes.demo              mix, SFT, reward model and DPO: bundled rows, a model of under a million
+                                             parameters, some 3 minutes
     python -m tulu_recipes.demo --smollm2    SmolLM2-135M and real conversations, up to 15 minutes
 
 Every stage is the public command a user would type. An interrupted demo goes on where it stopped; a finished one
-is set aside under a numbered name, and a new one begins.
+is set aside under numbered names, and a new one begins.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,13 @@ import yaml
 from tulu_recipes.data.mixing.lock import LOCK, read_lock
 from tulu_recipes.data.mixing.mix_file import load_mix
 from tulu_recipes.data.mixing.use import default_folder
+from tulu_recipes.demo import behaviour
 from tulu_recipes.errors import Problem, TrainingError, TuluError
 
 FINISHED = "finished"
-REPORT_FILES = ("report.md", "loss.png", "samples.md", "recipe.resolved.yaml")
+REPORT_FILES = ("report.md", "loss.png", "samples.md", behaviour.PLOT, "recipe.resolved.yaml")
+# What a run of the stage calls the share of held-out pairs in which the chosen answer is ranked first.
+PAIR_ACCURACY = {"tulu_recipes.reward": "eval_accuracy", "tulu_recipes.dpo": "eval_rewards/accuracies"}
 MIX_FILES = ("README.md", "length_histogram.png", "contamination.md", LOCK)
 
 
@@ -51,6 +56,8 @@ class Stage:
     file: its recipe.
     min_exact_match: 0-1, share of held-out rows answered exactly after training.
     min_loss_drop: nats per supervised token, held-out loss before training less that after.
+    min_pair_accuracy: 0-1, share of held-out pairs ranked rightly after training; 0.5 is chance.
+    compares: whether its answers are set against those of the model it started from.
     threads: OMP_NUM_THREADS where it is not set; None leaves it to torch.
     """
 
@@ -58,6 +65,8 @@ class Stage:
     file: Path
     min_exact_match: float | None = None
     min_loss_drop: float | None = None
+    min_pair_accuracy: float | None = None
+    compares: bool = False
     threads: int | None = None
 
     @property
@@ -66,7 +75,12 @@ class Stage:
 
     @property
     def folder(self) -> Path:
-        return Path(yaml.safe_load(self.file.read_text(encoding="utf-8"))["output_dir"])
+        return Path(self.recipe["output_dir"])
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        keys: dict[str, Any] = yaml.safe_load(self.file.read_text(encoding="utf-8"))
+        return keys
 
 
 # Later stages join these lists in pipeline order.
@@ -74,14 +88,30 @@ class Stage:
 TINY: list[Mixing | Stage] = [
     Mixing(Path("data_mixes/tiny/sft.yaml")),
     Stage("tulu_recipes.sft", Path("recipes/tiny/sft.yaml"), min_exact_match=0.5, threads=1),
+    Mixing(Path("data_mixes/tiny/preference.yaml")),
+    Stage("tulu_recipes.reward", Path("recipes/tiny/reward.yaml"), min_pair_accuracy=0.8, threads=1),
+    Stage(
+        "tulu_recipes.dpo",
+        Path("recipes/tiny/dpo.yaml"),
+        min_exact_match=0.7,
+        min_pair_accuracy=0.8,
+        compares=True,
+        threads=1,
+    ),
 ]
 SMOLLM2: list[Mixing | Stage] = [Stage("tulu_recipes.sft", Path("recipes/smollm2/sft.yaml"), min_loss_drop=0.5)]
 PREPARE_SMOLLM2 = [sys.executable, "-m", "tulu_recipes.demo.smollm2", "runs/smollm2-base", "runs/smollm2-data"]
 
 
-def set_aside(folder: Path, fresh: bool) -> Path | None:
-    """Rename an earlier run folder to `<name>.1`, `.2`, … if it is finished or `fresh`; the new name, or None."""
-    if not folder.exists() or not (fresh or _read_run(folder).get("status") == FINISHED):
+def begins_anew(stages: Sequence[Mixing | Stage], fresh: bool) -> bool:
+    """Whether earlier runs are put away: one that was asked for, or after a demo that reached its end."""
+    runs = [_read_run(stage.folder) for stage in stages if isinstance(stage, Stage)]
+    return fresh or all(run.get("status") == FINISHED for run in runs)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Rename an earlier run folder to `<name>.1`, `.2`, …; the new name, or None where there is none."""
+    if not folder.exists():
         return None
     number = 1
     while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
@@ -90,23 +120,15 @@ def set_aside(folder: Path, fresh: bool) -> Path | None:
 
 
 def check_learned(stage: Stage, folder: Path) -> str:
-    """The sentence with the held-out figures before and after.
+    """The sentences with the held-out figures.
 
     Raises:
-        TrainingError: slug demo-did-not-learn, when the figures miss what the stage states.
+        TrainingError: slug demo-did-not-learn, when a figure misses what the stage states.
     """
-    if stage.min_exact_match is not None:
-        samples = _read_run(folder)["samples"]
-        before, after = samples["exact_match_before"], samples["exact_match_after"]
-        sentence = f"held-out exact match {before:.2f} -> {after:.2f}"
-        learned = after >= stage.min_exact_match
-        wanted = f"at least {stage.min_exact_match:.2f}"
-    else:
-        losses = _heldout_losses(folder)
-        sentence = f"held-out loss {losses[0]:.3f} -> {losses[-1]:.3f} nats per supervised token"
-        learned = losses[0] - losses[-1] >= (stage.min_loss_drop or 0.0)
-        wanted = f"a fall of at least {stage.min_loss_drop}"
-    if not learned:
+    figures = list(_figures(stage, folder))
+    missed = [(sentence, wanted) for sentence, learned, wanted in figures if not learned]
+    if missed:
+        sentence, wanted = missed[0]
         raise TrainingError(
             Problem(
                 "demo-did-not-learn",
@@ -115,7 +137,24 @@ def check_learned(stage: Stage, folder: Path) -> str:
                 f"read {folder / 'report.md'}, then run the demo again with --fresh",
             )
         )
-    return sentence
+    return "; ".join(sentence for sentence, _, _ in figures)
+
+
+def _figures(stage: Stage, folder: Path) -> Iterator[tuple[str, bool, str]]:
+    """Of each figure that the stage states: the sentence, whether it is reached, and what is expected."""
+    run = _read_run(folder)
+    if stage.min_exact_match is not None:
+        before, after = run["samples"]["exact_match_before"], run["samples"]["exact_match_after"]
+        sentence = f"held-out exact match {before:.2f} -> {after:.2f}"
+        yield sentence, after >= stage.min_exact_match, f"at least {stage.min_exact_match:.2f}"
+    if stage.min_pair_accuracy is not None:
+        accuracy = run["final_metrics"][PAIR_ACCURACY[stage.module]]
+        sentence = f"held-out pairs ranked rightly {accuracy:.2f} (chance 0.50)"
+        yield sentence, accuracy >= stage.min_pair_accuracy, f"at least {stage.min_pair_accuracy:.2f}"
+    if stage.min_loss_drop is not None:
+        losses = _heldout_losses(folder)
+        sentence = f"held-out loss {losses[0]:.3f} -> {losses[-1]:.3f} nats per supervised token"
+        yield sentence, losses[0] - losses[-1] >= stage.min_loss_drop, f"a fall of at least {stage.min_loss_drop}"
 
 
 def run_mixing(mixing: Mixing) -> str:
@@ -131,18 +170,18 @@ def run_mixing(mixing: Mixing) -> str:
     return _told(mixing.file, rows, mixing.folder, MIX_FILES)
 
 
-def run_stage(stage: Stage, fresh: bool) -> str:
-    """Run one training stage to its end and return what to tell the user about it.
+def run_stage(stage: Stage) -> str:
+    """Run one training stage to its end, or on to it, and return what to tell the user about it.
 
     Raises:
         TrainingError: slug demo-stage-failed, or demo-did-not-learn.
     """
     folder = stage.folder
-    aside = set_aside(folder, fresh)
-    if aside is not None:
-        _say(f"The earlier run is kept as {aside}")
     _run(stage.command, stage.threads)
-    return _told(stage.file, check_learned(stage, folder), folder, REPORT_FILES)
+    sentence = check_learned(stage, folder)
+    table = behaviour.compare(folder, Path(stage.recipe["eval_dataset_name"])) if stage.compares else None
+    told = _told(stage.file, sentence, folder, REPORT_FILES)
+    return told if table is None else f"{told}\n\n{table}"
 
 
 def _told(file: Path, sentence: str, folder: Path, names: tuple[str, ...]) -> str:
@@ -161,9 +200,9 @@ def main(argv: list[str] | None = None) -> int:
         _check_in_checkout(stages)
         if arguments.smollm2:
             _run(PREPARE_SMOLLM2)
-        reports = [
-            run_mixing(stage) if isinstance(stage, Mixing) else run_stage(stage, arguments.fresh) for stage in stages
-        ]
+        if begins_anew(stages, arguments.fresh):
+            _put_away(stages)
+        reports = [run_mixing(stage) if isinstance(stage, Mixing) else run_stage(stage) for stage in stages]
     except TuluError as error:
         print(error, file=sys.stderr)
         return 1
@@ -172,6 +211,13 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     _say("\nDone.\n" + "\n".join(reports))
     return 0
+
+
+def _put_away(stages: Sequence[Mixing | Stage]) -> None:
+    for folder in [stage.folder for stage in stages if isinstance(stage, Stage)]:
+        aside = set_aside(folder)
+        if aside is not None:
+            _say(f"The earlier run is kept as {aside}")
 
 
 def _check_in_checkout(stages: list[Mixing | Stage]) -> None:

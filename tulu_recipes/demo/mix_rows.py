@@ -1,8 +1,9 @@
 """The bundled rows of the tiny mixes beside sft.jsonl: preference pairs, prompts with a known answer, an evaluation.
 
-All of them are made from the bundled chat rows, so the later stages practise what the first one taught:
-preference.jsonl sets the right answer against a wrong one, rlvr.jsonl keeps questions whose answer is a number, and
-heldout_questions.jsonl is the held-out rows as an evaluation that a mix can be decontaminated against.
+All of them are made from the bundled chat rows, so the later stages practise what the first one taught, and one thing
+that it did not: preference.jsonl prefers right answers, and answers that end with an exclamation mark where no system
+turn asks for another ending. rlvr.jsonl keeps questions whose answer is a number, and heldout_questions.jsonl is the
+held-out rows as an evaluation that a mix can be decontaminated against.
 
     python -m tulu_recipes.demo.mix_rows        rewrites those files in data_mixes/tiny, the same bytes every time
 """
@@ -17,33 +18,77 @@ from typing import Any
 from tulu_recipes.demo import rows
 
 SEED = 20_252
-PREFERENCE_ROWS = 400
+PREFERENCE_ROWS = 800
 RLVR_ROWS = 240
 PREFERENCE_FILE = "preference.jsonl"
+HELDOUT_PREFERENCE_FILE = "preference_heldout.jsonl"
 RLVR_FILE = "rlvr.jsonl"
 EVALUATION_FILE = "heldout_questions.jsonl"
 
+# What the rejected answer of a pair lacks; the `source` of its row.
+ANSWER = "tiny-answer"
+ENDING = "tiny-ending"
+# How answers are to end where no system turn says it. SFT taught no ending there, so DPO has something to move.
+PREFERRED_ENDING = "!"
+
 
 def build_preference_rows(chat: Sequence[rows.Row], seed: int = SEED) -> list[dict[str, Any]]:
-    """Pairs in the published Tülu 3 layout: `prompt` is the last user turn, both answers are whole conversations.
-
-    The rejected answer is right for another question of the same source, and ends as the system turn demands: what
-    tells the two apart is the answer alone.
-    """
+    """Pairs about drawn training rows, half of them on the answer and half on its ending."""
     rng = random.Random(seed)
-    answers: dict[str, list[str]] = {}
-    for row in chat:
-        answers.setdefault(row["source"], []).append(_answer(row))
-    pool = {source: sorted(set(found)) for source, found in answers.items()}
-    pairs = []
-    for number, row in enumerate(rng.sample(list(chat), PREFERENCE_ROWS)):
-        right = row["messages"][-1]["content"]
-        wrong = rng.choice([answer for answer in pool[row["source"]] if answer != _answer(row)])
-        ending = right.removeprefix(_answer(row))
-        rejected = [*row["messages"][:-1], {"role": "assistant", "content": wrong + ending}]
-        pair = {"prompt": row["messages"][-2]["content"], "chosen": row["messages"], "rejected": rejected}
-        pairs.append({"id": f"tiny-preference-{number:04d}", **pair, "source": row["source"]})
-    return pairs
+    wrong = _WrongAnswers(chat, rng)
+    drawn = rng.sample(list(chat), PREFERENCE_ROWS)
+    return [
+        _pair(f"tiny-preference-{number:04d}", row, (ANSWER, ENDING)[number % 2], wrong)
+        for number, row in enumerate(drawn)
+    ]
+
+
+def build_heldout_preference_rows(heldout: Sequence[rows.Row], seed: int = SEED) -> list[dict[str, Any]]:
+    """Two pairs about each held-out row: all on the ending first, then all on the answer."""
+    wrong = _WrongAnswers(heldout, random.Random(seed))
+    asked = [(row, source) for source in (ENDING, ANSWER) for row in heldout]
+    return [
+        _pair(f"tiny-preference-heldout-{number:04d}", row, source, wrong)
+        for number, (row, source) in enumerate(asked)
+    ]
+
+
+class _WrongAnswers:
+    """Draws an answer to another kind of question than the row's: a city, a word, letters, numbers, a sum."""
+
+    def __init__(self, chat: Sequence[rows.Row], rng: random.Random) -> None:
+        found: dict[str, set[str]] = {}
+        for row in chat:
+            found.setdefault(row["source"], set()).add(_answer(row))
+        self.pool = {kind: sorted(found[kind]) for kind in sorted(found)}
+        self.rng = rng
+
+    def draw(self, row: rows.Row) -> str:
+        kind = self.rng.choice([kind for kind in self.pool if kind != row["source"]])
+        return self.rng.choice(self.pool[kind])
+
+
+def _pair(pair_id: str, row: rows.Row, source: str, wrong: _WrongAnswers) -> dict[str, Any]:
+    """One row in the published Tülu 3 layout: `prompt` is the last user turn, both answers are whole conversations.
+
+    The chosen answer is right and ends as it should. The rejected one is wrong and ends alike (ANSWER), or is right
+    and ends otherwise (ENDING): one thing alone tells the two apart.
+    """
+    asked = _asked_ending(row)
+    ending = asked or PREFERRED_ENDING
+    answer = _answer(row)
+    if source == ANSWER:
+        rejected = wrong.draw(row) + ending
+    else:
+        rejected = answer + ("" if ending == PREFERRED_ENDING else PREFERRED_ENDING)
+    shared = row["messages"][:-1]
+    return {
+        "id": pair_id,
+        "prompt": shared[-1]["content"],
+        "chosen": [*shared, {"role": "assistant", "content": answer + ending}],
+        "rejected": [*shared, {"role": "assistant", "content": rejected}],
+        "source": source,
+    }
 
 
 def build_rlvr_rows(chat: Sequence[rows.Row], seed: int = SEED) -> list[dict[str, Any]]:
@@ -62,20 +107,25 @@ def build_evaluation_rows(heldout: Iterable[rows.Row]) -> list[dict[str, Any]]:
     return [{"question": question, "answer": answer} for question, answer in asked.items()]
 
 
+def _asked_ending(row: rows.Row) -> str:
+    """The final character that the row's system turn asks for; empty without one."""
+    first = row["messages"][0]
+    return rows.STYLES[first["content"]] if first["role"] == "system" else ""
+
+
 def _answer(row: rows.Row) -> str:
     """The last answer without the final character that a system turn asked for."""
-    answer = row["messages"][-1]["content"]
-    first = row["messages"][0]
-    return answer[:-1] if first["role"] == "system" else answer
+    return row["messages"][-1]["content"].removesuffix(_asked_ending(row))
 
 
 def write(folder: str | Path) -> None:
-    """Write the three files into `folder`, which is made if needed."""
+    """Write the four files into `folder`, which is made if needed."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     train, heldout = rows.build_rows()
     files = {
         PREFERENCE_FILE: build_preference_rows(train),
+        HELDOUT_PREFERENCE_FILE: build_heldout_preference_rows(heldout),
         RLVR_FILE: build_rlvr_rows(train),
         EVALUATION_FILE: build_evaluation_rows(heldout),
     }

@@ -55,7 +55,7 @@ def mix_table_from_lock(lock: Mapping[str, Any]) -> list[MixTableRow]:
 
 
 def mix_table_from_plan(planned: "Sequence[PlannedSource]") -> list[MixTableRow]:
-    """The table of `data.mix_plan.plan_sources`."""
+    """The table of `data.mix_plan.plan_mix`."""
     rows = []
     for source in planned:
         uncertain = set() if source.rows_exact else {"rows_available", "rows_taken"}

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tulu_recipes.reports.curves import draw_curves
+from tulu_recipes.reports.reward_report import reward_section
 from tulu_recipes.reports.shown_metrics import NUMBERS, data_markdown
 from tulu_recipes.run import read_alarms, read_json, read_metrics, write_text
 
@@ -25,6 +26,7 @@ def write_report(folder: Path) -> Path:
         *_head(folder.name, record),
         *_alarms(alarms),
         *_numbers(metrics, record),
+        *reward_section(folder),
         *_data(folder, record["stage"]),
         *_samples(samples, record["stage"]),
         *_recipe(folder),

@@ -73,7 +73,9 @@ class ProgressCallback(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
-        text = f"loss {logs['loss']:.4f}{self._rate(int(logs['num_tokens']))}"
+        accuracy = logs.get("rewards/accuracies", logs.get("accuracy"))  # of preference stages
+        ranked = "" if accuracy is None else f" · {accuracy:.0%} of pairs right"
+        text = f"loss {logs['loss']:.4f}{ranked}{self._rate(int(logs['num_tokens']))}"
         if self.bar is not None:
             self.bar.update(self.task, description=text)
         elif state.global_step >= self.next_line or state.global_step == state.max_steps:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast, broadcast_object_list
 from datasets import Dataset
 from rich.console import Console
 from rich.progress import track
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 from trl import DPOConfig as _TrlDPOConfig
 from trl import DPOTrainer as _TrlDPOTrainer
@@ -23,7 +24,7 @@ from tulu_recipes.algorithms.preference import length_normalized_dpo_loss
 from tulu_recipes.data.pairs import SIDES, TRAINED, Masking, PairRules, tokenize_pairs, trainable_pairs
 from tulu_recipes.errors import DataError, Problem, RecipeError
 from tulu_recipes.trainers.exact import Batch
-from tulu_recipes.trainers.pairs import PairTrainer, pair_means
+from tulu_recipes.trainers.pairs import PairTrainer, pair_means, ranked_rightly
 from tulu_recipes.trainers.ref_cache import LogProbs, RefCache, describe_weights, digest_rows
 
 
@@ -115,6 +116,25 @@ class DPOTrainer(PairTrainer, _TrlDPOTrainer):  # trl is untyped
         if args.precompute_ref_log_probs:
             self.ref_model = None  # what it had to say is in the rows; its memory is the policy's
 
+    @property
+    def ref_model(self) -> Any:
+        return self._ref_model
+
+    @ref_model.setter
+    def ref_model(self, model: Any) -> None:
+        if model is not None and self.is_fsdp_enabled and not isinstance(model, FSDPModule):
+            self._send_weights(model)
+        self._ref_model = model
+
+    def _send_weights(self, model: torch.nn.Module) -> None:
+        """The main process's weights, to every rank.
+
+        Under FSDP transformers reads a model on the first process of a machine alone (`cpu_ram_efficient_loading`).
+        accelerate sends the policy's weights on; TRL's `prepare_fsdp` shards a reference of zeros.
+        """
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data.copy_(broadcast(tensor.data.to(self.accelerator.device)))
+
     # ---- rows
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: DPOConfig, dataset_name: str) -> Dataset:
@@ -205,7 +225,7 @@ class DPOTrainer(PairTrainer, _TrlDPOTrainer):  # trl is untyped
             {
                 "chosen_reward": chosen_reward,
                 "rejected_reward": rejected_reward,
-                "right": chosen_reward > rejected_reward,
+                "right": ranked_rightly(chosen_reward, rejected_reward),
                 "chosen_logps": chosen,
                 "rejected_logps": rejected,
                 "chosen_gain": chosen - ref_chosen,
@@ -253,7 +273,7 @@ class DPOTrainer(PairTrainer, _TrlDPOTrainer):  # trl is untyped
 
     def _describe_reference(self, dataset: Dataset) -> dict[str, Any]:
         """Everything that reference log-probs depend on."""
-        config, rules = (self.ref_model or self.model).config, self.args
+        config, rules = self.accelerator.unwrap_model(self.ref_model or self.model).config, self.args
         template = self._tokenizer.chat_template or ""
         return {
             "rows": digest_rows(dataset, TRAINED),
@@ -274,7 +294,21 @@ class DPOTrainer(PairTrainer, _TrlDPOTrainer):  # trl is untyped
         return values[0]
 
     def _precompute_model(self) -> Any:
-        """What computes reference log-probs before training: TRL prepares the policy where it is sharded already."""
+        """What computes reference log-probs before training: TRL prepares the policy where it is sharded already.
+
+        Raises:
+            RecipeError: it would be a policy that FSDP has not handed its weights yet.
+        """
+        if self.ref_model is None and self.is_fsdp_enabled:
+            raise RecipeError(
+                Problem(
+                    "ref-cache-fsdp-adapter",
+                    "precompute_ref_log_probs",
+                    "Under FSDP only the first process holds the model's weights before training, so the log-probs "
+                    "of a model whose adapter is switched off cannot be computed then.",
+                    "write  precompute_ref_log_probs: false  (an adapter needs no second model), or use DeepSpeed.",
+                )
+            )
         if self.ref_model is None and self.is_deepspeed_enabled:
             self._precompute_engine = self._precompute_engine or prepare_deepspeed(self.model, self.accelerator)
             return self._precompute_engine

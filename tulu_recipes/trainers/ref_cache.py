@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -47,21 +48,22 @@ class RefCache:
         """Why this folder must not be used; None when it is empty or of the same reference."""
         mark = self.folder / MARK
         if not mark.is_file():
-            return None
+            if not any(self.folder.glob("rows-*.safetensors")):
+                return None
+            return self._other(f"{MARK} is missing, which says what the log-probs in this folder belong to.")
         try:
             found = json.loads(mark.read_text(encoding="utf-8"))
-        except ValueError:
-            found = {}
-        keys = sorted(key for key in self.identity.keys() | found.keys() if self.identity.get(key) != found.get(key))
+            keys = sorted(key for key in self.identity.keys() | found if self.identity.get(key) != found.get(key))
+        except (ValueError, AttributeError, TypeError):
+            return self._other(f"{MARK} is damaged, which says what the log-probs in this folder belong to.")
         if not keys:
             return None
         changed = ", ".join(_NAMES.get(key, f"{key} ({found.get(key)} → {self.identity.get(key)})") for key in keys)
-        return Problem(
-            "ref-cache-other",
-            str(self.folder),
-            f"The reference log-probs in this folder were computed for something else: {changed}.",
-            "name another ref_log_probs_cache, or remove this folder to compute them anew.",
-        )
+        return self._other(f"The reference log-probs in this folder were computed for something else: {changed}.")
+
+    def _other(self, what: str) -> Problem:
+        mend = "name another ref_log_probs_cache, or remove this folder to compute them anew."
+        return Problem("ref-cache-other", str(self.folder), what, mend)
 
     def parts(self) -> list[range]:
         return [range(start, min(start + PART_ROWS, self.num_rows)) for start in range(0, self.num_rows, PART_ROWS)]
@@ -97,7 +99,8 @@ class RefCache:
 
     @staticmethod
     def _replace(path: Path, write: Callable[[Path], object]) -> None:
-        neighbour = path.with_name(f".{path.name}.writing")
+        # a name of its own: another run may write the same part at the same time
+        neighbour = path.with_name(f".{path.name}.{uuid4().hex}.writing")
         write(neighbour)
         neighbour.replace(path)
 
@@ -119,7 +122,10 @@ def describe_weights(name: str, commit: str | None) -> str | None:
     if commit or not name or not folder.is_dir():
         return commit
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        return None
+    for path in files:
         with path.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()

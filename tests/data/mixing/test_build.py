@@ -100,6 +100,7 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path, workers: in
     build(mix, tmp_path / "one", workers=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(job.Job, "__init__", _with_small_parts(job.Job.__init__))
+        patch.setattr("tulu_recipes.data.mixing.build.LITTLE_ROWS", 0)
         build(mix, tmp_path / "many", workers=workers)
     assert shard_bytes(tmp_path / "one") == shard_bytes(tmp_path / "many")
     assert len(shard_bytes(tmp_path / "one")) > 1
@@ -112,6 +113,12 @@ def _with_small_parts(original: Any) -> Any:
         original(self, *args, **(kwargs | {"part_rows": 17}))
 
     return init
+
+
+def test_a_few_rows_start_no_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tulu_recipes.data.mixing.workers.ProcessPoolExecutor", None)
+    build(write_mix(tmp_path, {"a.jsonl": chats(3, "a"), "b.jsonl": chats(3, "b")}), tmp_path / "out", workers=2)
+    assert len(questions(tmp_path / "out")) == 6
 
 
 def test_order_as_given_keeps_sources_and_rows_where_they_stand(tmp_path: Path) -> None:

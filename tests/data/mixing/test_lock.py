@@ -132,6 +132,12 @@ def test_a_refused_build_leaves_the_finished_mix_of_before(tmp_path: Path) -> No
     assert len(read_built(tmp_path / "out")[0]) == 40
 
 
+def test_a_refused_build_leaves_no_new_folder(tmp_path: Path) -> None:
+    path = write_mix(tmp_path, {"a.jsonl": [{"x": 1}]})
+    assert [problem.slug for problem in problems_of(path, tmp_path / "new" / "out")] == ["columns-unknown"]
+    assert not (tmp_path / "new" / "out").exists()
+
+
 def test_two_builds_do_not_share_a_folder(tmp_path: Path) -> None:
     path = write_mix(tmp_path, {"a.jsonl": chats(3)})
     (tmp_path / "out").mkdir()

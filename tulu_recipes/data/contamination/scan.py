@@ -1,9 +1,8 @@
 """Matches of a whole dataset: parts of it in turn, in this process or in several."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from datasets import Dataset
 from tulu_recipes.data.contamination.index import EvalIndex
 from tulu_recipes.data.contamination.match import MATCH_SCHEMA, find_matches
 from tulu_recipes.data.contamination.texts import user_texts
+from tulu_recipes.data.mixing.workers import results
 
 PART_ROWS = 5_000
 
@@ -28,12 +28,13 @@ def scan(
         advance: called with the number of rows that were done, again and again.
     """
     parts = [(start, min(start + PART_ROWS, len(rows))) for start in range(0, len(rows), PART_ROWS)]
-    found = []
-    for (start, end), matches in zip(
-        parts, _run(_Scanner(rows, tuple(columns), index_folder), parts, workers), strict=True
-    ):
-        found.append(matches.set_column(0, "row", pa.array(matches["row"].to_numpy() + start)))
+    found = [MATCH_SCHEMA.empty_table()] * len(parts)
+    begin = partial(_begin, rows, tuple(columns), index_folder)
+    for number, matches in results(_scan_part, parts, workers, begin=begin):
+        start, end = parts[number]
+        found[number] = matches.set_column(0, "row", pa.array(matches["row"].to_numpy() + start))
         advance(end - start)
+    _scanners.clear()  # of this process: the index's files are let go of
     return pa.concat_tables([MATCH_SCHEMA.empty_table(), *found]).combine_chunks()
 
 
@@ -48,37 +49,23 @@ def by_source(matches: pa.Table, groups: dict[str, np.ndarray]) -> dict[str, pa.
     return split
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Scanner:
     """What a process needs; the dataset travels as the names of its files where it has some."""
 
     rows: Dataset
     columns: tuple[str, ...]
-    index_folder: Path
-    index: EvalIndex | None = None
-
-    def scan(self, start: int, end: int) -> pa.Table:
-        if self.index is None:
-            self.index = EvalIndex.load(self.index_folder)
-        table = self.rows.select_columns(list(self.columns)).with_format("arrow")[start:end]
-        return find_matches(self.index, user_texts(table, self.columns))
+    index: EvalIndex
 
 
-def _run(scanner: _Scanner, parts: list[tuple[int, int]], workers: int) -> Iterator[pa.Table]:
-    if workers == 1 or len(parts) < 2:
-        yield from (scanner.scan(*part) for part in parts)
-        return
-    with ProcessPoolExecutor(min(workers, len(parts)), get_context("spawn"), _receive, (scanner,)) as pool:
-        yield from pool.map(_scan_part, parts)
+_scanners: list[_Scanner] = []  # one, in a process that scans
 
 
-_scanner: _Scanner
-
-
-def _receive(scanner: _Scanner) -> None:
-    global _scanner
-    _scanner = scanner
+def _begin(rows: Dataset, columns: tuple[str, ...], index_folder: Path) -> None:
+    chosen = rows.select_columns(list(columns)).with_format("arrow")
+    _scanners[:] = [_Scanner(chosen, columns, EvalIndex.load(index_folder))]
 
 
 def _scan_part(part: tuple[int, int]) -> pa.Table:
-    return _scanner.scan(*part)
+    (scanner,) = _scanners
+    return find_matches(scanner.index, user_texts(scanner.rows[slice(*part)], scanner.columns))

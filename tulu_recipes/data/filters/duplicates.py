@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,7 @@ def keep_first(keys: npt.NDArray[Any], rank: npt.NDArray[Any]) -> Keep:
     return keep
 
 
+@lru_cache
 def bands_for(threshold: float, num_perm: int) -> tuple[int, int]:
     """(bands, rows per band) whose curve is steepest near the threshold.
 

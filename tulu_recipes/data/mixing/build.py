@@ -10,12 +10,12 @@ A build that was killed goes on at the part or shard where it stopped, when noth
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -44,17 +44,21 @@ from tulu_recipes.data.mixing.lock import (
     tool_versions,
 )
 from tulu_recipes.data.mixing.mix_file import Mix
-from tulu_recipes.data.mixing.resolve import file_sha256, resolve_sources
+from tulu_recipes.data.mixing.resolve import resolve_sources
 from tulu_recipes.data.mixing.select import select_rows
 from tulu_recipes.data.mixing.tokens import resolve_tokenizer
 from tulu_recipes.data.mixing.workers import run_tasks
 from tulu_recipes.data.mixing.write import shard_count, shard_name, write_shard
 from tulu_recipes.errors import DataError, Problem
+from tulu_recipes.hub import file_sha256
 from tulu_recipes.run import naming_full_disk, read_json, write_json
 
+T = TypeVar("T")
 Describe = Callable[[Path, Lock], None]
+LITTLE_ROWS = 1000  # done sooner than processes start
+BUSY = "_build.lock"
 OURS = (
-    "_build.lock",
+    BUSY,
     LOCK,
     "data",
     "README.md",
@@ -81,15 +85,22 @@ class LocalPasses:
     console: Console
 
     def __call__(self, build: Path, finish: Callable[[], object]) -> bool:
-        job = load_job(build)
-        run = partial(run_tasks, workers=self.workers, console=self.console)
-        rows = sum(len(source.rows) for source in job.sources)
-        run(partial(convert_part, build), job.parts, total_rows=rows, title="Converting")
+        rows_of = {part: part.stop - part.start for part in load_job(build).parts}
+        left = [part for part in rows_of if not (build / "parts" / part.name).is_dir()]
+        self._run(partial(convert_part, build), left, rows_of, "Converting")
         select_rows(build)
-        shards = range(shard_count(build))
-        taken = read_json(build / "selection" / "summary.json")["rows"]
-        run(partial(write_shard, build), shards, total_rows=taken, title="Writing")
+        count = shard_count(build)
+        sizes = dict(enumerate(np.diff(np.load(build / "selection" / "bounds.npy")).tolist()))
+        missing = [number for number in sizes if not (build / "shards" / shard_name(number, count)).is_file()]
+        self._run(partial(write_shard, build), missing, sizes, "Writing")
         return True
+
+    def _run(self, work: Callable[[T], int], left: Sequence[T], rows_of: Mapping[T, int], title: str) -> None:
+        """Do the tasks that an earlier start of the build has left."""
+        total, to_do = sum(rows_of.values()), sum(rows_of[task] for task in left)
+        workers = self.workers if to_do > LITTLE_ROWS else 1
+        done = total - to_do
+        run_tasks(work, left, total_rows=total, done_rows=done, title=title, workers=workers, console=self.console)
 
 
 @dataclass(frozen=True)
@@ -265,7 +276,7 @@ def _refuse_foreign(output_dir: Path) -> None:
     there = {entry.name for entry in output_dir.iterdir()} if output_dir.is_dir() else set()
     strangers = {name for name in there if name not in OURS and not name.startswith(".")}
     # mix.lock.json alone proves nothing: the lock beside a mix.yaml has that name too
-    if there <= {"_build.lock", LOGS} or (there & {LOCK, BUILD} and not strangers):
+    if there <= {BUSY, LOGS} or (there & {LOCK, BUILD} and not strangers):
         return
     shown = ", ".join(sorted(strangers or there)[:5])
     what = f"The folder holds files that are no mix ({shown}); a build would replace some of them."
@@ -274,16 +285,27 @@ def _refuse_foreign(output_dir: Path) -> None:
 
 @contextmanager
 def _alone_in(output_dir: Path, wait: bool) -> Iterator[None]:
-    """Keep a second build out of the folder."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output_dir / "_build.lock")
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        what = "Another process is building a mix in this folder."
-        mend = "wait for it, stop it, or name another  --output_dir."
-        raise DataError(Problem("mix-folder-busy", str(output_dir), what, mend)) from None
+    """Keep a second build out of the folder; a new folder that nothing came into is taken away again."""
+    made = not output_dir.exists()
+    lock = _acquire(output_dir, wait)
     try:
         yield
     finally:
+        if made and [entry.name for entry in output_dir.iterdir()] == [BUSY]:
+            shutil.rmtree(output_dir)
         lock.release()
+
+
+def _acquire(output_dir: Path, wait: bool) -> FileLock:
+    lock = FileLock(output_dir / BUSY)
+    while not lock.is_locked:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except FileNotFoundError:
+            continue  # the build that was waited for was refused, and took the folder away
+        except Timeout:
+            what = "Another process is building a mix in this folder."
+            mend = "wait for it, stop it, or name another  --output_dir."
+            raise DataError(Problem("mix-folder-busy", str(output_dir), what, mend)) from None
+    return lock

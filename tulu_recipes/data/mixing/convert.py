@@ -98,20 +98,21 @@ def _tools(folder: Path, number: int, identity: str) -> _Tools:
 def _convert(job: Job, source: ResolvedSource, part: Part, writing: Path, tools: _Tools) -> None:
     where = ["where"] if source.source.rows_where else []
     counts = Counts([*where, "broken", *(name for name, _ in tools.row_filters)])
-    tables, columns = [], []
+    tables, columns, texts = [], [], []
     for rows, positions in _slices(job, source, part, tools, counts):
         tables.append(pa.Table.from_pylist(rows, schema=job.schema))
-        columns.append(_row_columns(job, rows, positions, tools))
-    table = pa.concat_tables([job.schema.empty_table(), *tables])
-    keys = _keys(job, source, table, columns)
+        columns.append(_row_columns(job, source, rows, positions, tools.tokenizer))
+        if tools.index is not None:
+            texts += [user_texts(row, job.mix.target) for row in rows]
+    table, keys = pa.concat_tables(tables), _keys(job, source, columns)
     order = np.lexsort((keys["position"], keys["order"]))
-    table = table.take(pa.array(order)) if len(order) else table
-    keys = {name: values[order] if len(order) else values for name, values in keys.items()}
-    labels, keys["label"] = np.unique(table.column("source").to_numpy(), return_inverse=True)
-    _write_rows(writing / "rows.arrow", table)
-    np.savez(writing / "keys.npz", **keys)  # type: ignore[arg-type]  # numpy's stub takes the arrays for a flag
     if tools.index is not None:
-        _write_matches(writing / "matches.arrow", table, job.mix.target, tools.index)
+        _write_rows(writing / "matches.arrow", find_matches(tools.index, [texts[row] for row in order]))
+    table = table.take(pa.array(order)) if len(order) else table
+    keys = {name: values[order] for name, values in keys.items()}
+    labels, keys["label"] = np.unique(table.column("source").to_numpy(), return_inverse=True)
+    _write_rows(writing / "rows.arrow", table.combine_chunks())
+    np.savez(writing / "keys.npz", **keys)  # type: ignore[arg-type]  # numpy's stub takes the arrays for a flag
     write_json(writing / "counts.json", {"steps": counts.as_dict(), "labels": labels.tolist()})
 
 
@@ -186,7 +187,7 @@ def _one_row(
 
 
 def _row_columns(
-    job: Job, rows: list[dict[str, Any]], positions: list[int], tools: _Tools
+    job: Job, source: ResolvedSource, rows: list[dict[str, Any]], positions: list[int], tokenizer: Tokenizer | None
 ) -> dict[str, npt.NDArray[Any]]:
     """Numbers of each row that need its text."""
     target = job.mix.target
@@ -201,7 +202,11 @@ def _row_columns(
             [sum(len(text.encode("utf-8", "replace")) for _, text in turn) for turn in spoken], np.int64
         ),
         "turns": np.array([len(turn) for turn in spoken], dtype=np.int64),
-        "tokens": _token_counts(spoken, tools.tokenizer),
+        "tokens": _token_counts(spoken, tokenizer),
+    } | {
+        f"duplicates:{name}": duplicate_keys(call.name, call.params, rows, target, job.mix.seed)
+        for name, call in job.filters_of(source)
+        if call.name in GLOBAL_FILTERS
     }
 
 
@@ -216,32 +221,18 @@ def _token_counts(spoken: list[list[tuple[str, str]]], tokenizer: Tokenizer | No
     return np.asarray(running[ends[1:]] - running[ends[:-1]], dtype=np.int64)
 
 
-def _keys(
-    job: Job, source: ResolvedSource, table: pa.Table, columns: list[dict[str, npt.NDArray[Any]]]
-) -> dict[str, npt.NDArray[Any]]:
+def _keys(job: Job, source: ResolvedSource, columns: list[dict[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
     mix = job.mix
-    empty = _row_columns(job, [], [], _Tools([], None, None))
-    keys = {name: np.concatenate([empty[name], *(column[name] for column in columns)]) for name in empty}
+    keys = {name: np.concatenate([column[name] for column in columns]) for name in columns[0]}
     keys["sample"] = keyed(keys["digest"], "sample", mix.seed, source.source.name, source.source.config)
     shuffled = mix.order == "shuffled"
     keys["order"] = keyed(keys["digest"], "order", mix.seed) if shuffled else keys["position"].astype(np.uint64)
-    for name, call in job.filters_of(source):
-        if call.name in GLOBAL_FILTERS:
-            rows = (row for batch in table.to_batches(SLICE_ROWS) for row in batch.to_pylist())
-            keys[f"duplicates:{name}"] = duplicate_keys(call.name, call.params, rows, mix.target, mix.seed)
     return keys
 
 
 def _write_rows(path: Path, table: pa.Table) -> None:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks(), max_chunksize=SLICE_ROWS)
-
-
-def _write_matches(path: Path, table: pa.Table, target: str, index: EvalIndex) -> None:
-    texts = [user_texts(row, target) for batch in table.to_batches(SLICE_ROWS) for row in batch.to_pylist()]
-    matches = find_matches(index, texts)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, matches.schema) as writer:
-        writer.write_table(matches)
+        writer.write_table(table, max_chunksize=SLICE_ROWS)
 
 
 def read_arrow(path: Path) -> pa.Table:

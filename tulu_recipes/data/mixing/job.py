@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from datasets import Dataset
 
 from tulu_recipes.data.layouts import Layout
 from tulu_recipes.data.mixing.mix_file import FilterCall, Mix, MixSource
-from tulu_recipes.run import read_json, write_json
+from tulu_recipes.run import atomic_file, read_json, write_json
 
 BUILD = ".build"
 PART_ROWS = 20_000
@@ -97,7 +97,7 @@ class Job:
     identity: str  # hash of all that the build is made from
     part_rows: int = PART_ROWS
 
-    @property
+    @cached_property
     def parts(self) -> list[Part]:
         return [part for source in self.sources for part in _parts_of(source, self.part_rows)]
 
@@ -125,8 +125,8 @@ def save_job(folder: Path, job: Job, fingerprint: dict[str, Any]) -> None:
     if not kept.is_file() or read_json(kept) != fingerprint:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / "job.pickle") as path:
-        path.write_bytes(pickle.dumps(job))
+    with atomic_file(folder / "job.pickle") as writing:
+        writing.write_bytes(pickle.dumps(job))
     write_json(kept, fingerprint)
     load_job.cache_clear()
 
@@ -147,12 +147,3 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     yield neighbour
     shutil.rmtree(path, ignore_errors=True)
     neighbour.rename(path)
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """A file that appears under its name only when the block has written it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    neighbour = path.with_name(f".{path.name}.writing")
-    yield neighbour
-    neighbour.replace(path)

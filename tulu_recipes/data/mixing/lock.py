@@ -11,8 +11,8 @@ from tulu_recipes.data.contamination.evals_file import load_evals
 from tulu_recipes.data.filters.user import source_sha256
 from tulu_recipes.data.mixing.job import Job
 from tulu_recipes.data.mixing.mix_file import Mix
-from tulu_recipes.data.mixing.resolve import file_sha256
 from tulu_recipes.errors import DataError, Problem
+from tulu_recipes.hub import file_sha256
 from tulu_recipes.run import read_json, write_json
 
 LOCK = "mix.lock.json"

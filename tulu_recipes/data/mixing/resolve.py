@@ -1,6 +1,5 @@
 """From a source as written to rows at hand: its commit, its files with their hashes, its layout."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,16 +166,11 @@ def _local_files(name: str, files: list[str]) -> list[dict[str, Any]]:
         {
             "path": file.name if root.is_file() else file.resolve().relative_to(root.resolve()).as_posix(),
             "bytes": file.stat().st_size,
-            "sha256": file_sha256(file),
+            "sha256": hub.file_sha256(file),
         }
         for file in found
         if file.is_file()
     ]
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hub_files(repo: str, commit: str | None, files: list[str]) -> list[dict[str, Any]]:

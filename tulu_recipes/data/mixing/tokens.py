@@ -8,7 +8,6 @@ from tokenizers import Tokenizer
 from tulu_recipes import hub
 from tulu_recipes.config.surroundings import is_local, local_path
 from tulu_recipes.data.mixing.mix_file import Mix
-from tulu_recipes.data.mixing.resolve import file_sha256
 from tulu_recipes.errors import DataError, HubError, Problem
 
 
@@ -42,7 +41,7 @@ def resolve_tokenizer(mix: Mix, pin: str | None = None) -> tuple[str | None, dic
         load_counter(str(path))
     except Exception as error:  # what the library raises has no class of its own
         raise DataError(_missing(mix, f"{path} is no tokenizer ({error})")) from error
-    return str(path), {"name": mix.tokenizer, "revision": commit, "sha256": file_sha256(path)}
+    return str(path), {"name": mix.tokenizer, "revision": commit, "sha256": hub.file_sha256(path)}
 
 
 def _download(mix: Mix, pin: str | None) -> tuple[Path, str | None]:

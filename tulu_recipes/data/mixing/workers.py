@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
@@ -18,6 +18,7 @@ from rich.text import Text
 from tulu_recipes.errors import DataError, Problem
 
 T = TypeVar("T")
+R = TypeVar("R")
 # what every worker needs takes seconds to import: the server does it, and its forks have it
 IMPORTED_ONCE = "tulu_recipes.data.mixing.convert"
 
@@ -28,41 +29,61 @@ def default_workers() -> int:
 
 
 def run_tasks(
-    work: Callable[[T], int], tasks: Sequence[T], *, total_rows: int, title: str, workers: int, console: Console
+    work: Callable[[T], int],
+    tasks: Sequence[T],
+    *,
+    total_rows: int,
+    title: str,
+    workers: int,
+    console: Console,
+    done_rows: int = 0,
 ) -> None:
     """Do every task; `work` returns the rows it did.
 
+    Args:
+        done_rows: those of tasks that were done before and are not among `tasks`: they do not count for the speed.
     Raises:
-        DataError: a worker was killed, by the system for want of memory most likely. What tasks raise is raised.
+        DataError: as `results`.
     """
     with progress_bar(console) as bar:
-        task_id = bar.add_task(title, total=total_rows)
-        for rows in _results(work, tasks, workers):
+        task_id = bar.add_task(title, total=total_rows, completed=done_rows, before=done_rows)
+        for _, rows in results(work, tasks, workers):
             bar.advance(task_id, rows)
         bar.update(task_id, completed=total_rows)
 
 
-def _results(work: Callable[[T], int], tasks: Sequence[T], workers: int) -> Iterable[int]:
+def results(
+    work: Callable[[T], R], tasks: Sequence[T], workers: int, *, begin: Callable[[], object] | None = None
+) -> Iterator[tuple[int, R]]:
+    """The number of each task and what `work` returns for it, in the order in which they are done.
+
+    Args:
+        begin: called once in each process, before its first task.
+    Raises:
+        DataError: a worker was killed, by the system for want of memory most likely. What tasks raise is raised.
+    """
     if workers <= 1 or len(tasks) <= 1:
-        yield from map(work, tasks)
+        if begin is not None:
+            begin()
+        yield from enumerate(map(work, tasks))
         return
     # forked processes would inherit the threads of Arrow and the tokenizers in mid-work
     context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
     if context.get_start_method() == "forkserver":
         context.set_forkserver_preload([IMPORTED_ONCE])
     before = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_end_with_parent) as pool:
-        futures = [pool.submit(work, task) for task in tasks]
+    with ProcessPoolExecutor(min(workers, len(tasks)), context, _begin, (begin,)) as pool:
+        numbers = {pool.submit(work, task): number for number, task in enumerate(tasks)}
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            for future in as_completed(numbers):
+                yield numbers[future], future.result()
         except BrokenProcessPool as error:
             what = (
                 "A worker process died: killed by the system because memory ran out, most likely, or unable to start."
             )
             mend = (
-                "run the same command again, with fewer  --workers: finished parts are kept. A script of your own "
-                'needs  if __name__ == "__main__":  around the build.'
+                "run the same command again, with fewer  --workers: finished parts of a mix are kept. A script of "
+                'your own needs  if __name__ == "__main__":  around the build.'
             )
             raise DataError(Problem("mix-worker-killed", "", what, mend)) from error
         except KeyboardInterrupt:
@@ -71,6 +92,12 @@ def _results(work: Callable[[T], int], tasks: Sequence[T], workers: int) -> Iter
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin(begin: Callable[[], object] | None) -> None:
+    _end_with_parent()
+    if begin is not None:
+        begin()
 
 
 def _end_with_parent() -> None:
@@ -87,11 +114,11 @@ def _wait_and_exit(sentinel: int) -> None:
 
 
 class RowsPerSecond(ProgressColumn):
-    """Rows done in a second, over the last while."""
+    """Rows done in a second since the start; tasks are too few and too large for a rate of the last while."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} rows/s" if speed else "", style="progress.data.speed")
+        rows = task.completed - task.fields.get("before", 0)
+        return Text(f"{rows / task.elapsed:,.0f} rows/s" if rows and task.elapsed else "", style="progress.data.speed")
 
 
 def progress_bar(console: Console) -> Progress:

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tulu_recipes.data.mixing.convert import read_arrow
-from tulu_recipes.data.mixing.job import atomic_file, load_job
+from tulu_recipes.data.mixing.job import load_job
+from tulu_recipes.run import atomic_file
 
 ROW_GROUP_ROWS = 1000
 
@@ -26,6 +27,7 @@ def write_shard(folder: Path, number: int) -> int:
     start, stop = int(bounds[number]), int(bounds[number + 1])
     done = folder / "shards" / shard_name(number, len(bounds) - 1)
     if not done.is_file():
+        done.parent.mkdir(exist_ok=True)
         with atomic_file(done) as writing:
             _write_parquet(writing, _gather(folder, start, stop))
     return stop - start

@@ -1,0 +1,1 @@
+"""Recorded trajectories of the tiny recipes: 20 steps, every scalar. `make golden` records them anew."""
