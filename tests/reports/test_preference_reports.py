@@ -72,7 +72,9 @@ def test_a_dpo_report_shows_held_out_beside_training_lengths_alarms_and_samples(
     assert "| log-ratio to the reference per token, chosen | 0 | -1.25 | 0 | -1.5 |" in report
     assert "| margin: reward of chosen less rejected | 0 | 1.5 |  |  |" in report
     assert "log-prob per token" not in report  # nothing was logged of it
-    headings = "| source | pairs | trained | tokens | chosen | rejected | chosen shorter | longer | too long | cut "
+    headings = (
+        "| source | pairs | trained | tokens | chosen | rejected | chosen shorter | chosen longer | too long | cut "
+    )
     assert f"{headings}| chosen cut | rejected cut | identical | shared prefix only |" in report
     assert "| a\\|b | 12 | 10 | 4,321 | 400 | 300 | 4 | 6 | 3 | 3 | 2 | 1 | 2 | 1 |" in report
     assert "No pair is or has: dropped, part early, no answer left, broken," in report
