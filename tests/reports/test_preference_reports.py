@@ -17,6 +17,7 @@ from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.data.pair_audit import PairCounts
 from tulu_recipes.reports.model_card import write_model_card
 from tulu_recipes.reports.run_report import write_report
+from tulu_recipes.scoring.evaluation import evaluate_scores
 
 COUNTS = asdict(
     PairCounts(
@@ -130,8 +131,11 @@ def test_a_reward_card_says_how_to_score_and_its_lines_run(tmp_path: Path, capsy
     config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
     LlamaForSequenceClassification(config).save_pretrained(run)
     tokenizer.save_pretrained(run)
+    evaluation = evaluate_scores([1.0, 0.0], [0.0, 1.0], [4, -4], ["a", "b"])
+    (run / "reward_evaluation.json").write_text(json.dumps(evaluation))
     card = write_model_card(run, recipe).read_text(encoding="utf-8")
     assert yaml.safe_load(card.split("---\n")[1])["pipeline_tag"] == "text-classification"
+    assert "Always preferring the longer answer would be right in 0.500." in card
     assert "it is no chat model" in card
     assert "| accuracy: pairs ranked rightly | 0.8125 |" in card
     capsys.readouterr()
