@@ -150,9 +150,10 @@ def test_a_reference_costs_a_forward_pass_a_token_and_once_if_it_is_cached(
 
 def test_a_reward_model_is_planned_without_an_lm_head(pairs: str, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = Path(pairs).read_text().replace("loss_type: sigmoid_norm\nbeta: 5\n", "")
-    Path("reward-small.yaml").write_text(recipe)
+    Path("reward-small.yaml").write_text(recipe + "over_length: as_released\n")
     assert plan.main(["reward-small.yaml", "--rows", "64", "--tokens_per_row", "600"]) == 0
     text = capsys.readouterr().out
+    assert "a pair longer than max_length takes more" in text
     assert f"{134_515_008 + 576:,} parameters" in text  # the head was tied, the score head is new
     layers = 30 * (576 * 576 * 2 + 2 * 576 * 192 + 3 * 576 * 1536)
     checkpointing = 2 * layers + 4 * 30 * 576 * 300

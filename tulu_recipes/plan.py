@@ -316,6 +316,8 @@ def _print_memory(console: Console, recipe: Recipe, shape: ModelShape, machine: 
     console.print(
         "peak: the largest moment of a step, less than the sum of its parts; CUDA itself takes about 0.5 more"
     )
+    if recipe["over_length"] == "as_released":
+        console.print("over_length: as_released cuts nothing: a pair longer than max_length takes more than this")
 
 
 def _gib(size: int) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.config.test_memory import DEEP, LLAMA_8B, PARAMETERS_8B, SMALL, TOLERANCE, VOCABULARY, WIDE, estimate
+from tests.config.test_memory import DEEP, LLAMA_8B, PARAMETERS_8B, SMALL, TOLERANCE, VOCABULARY, estimate
 from tulu_recipes.config.memory import MemoryEstimate
 from tulu_recipes.config.model_shape import ModelShape
 
@@ -82,7 +82,7 @@ PAIR = {"per_device_train_batch_size": 2, "padded": True}
 CASES: dict[str, tuple[str, dict[str, Any], int, dict[str, Any], dict[str, Any]]] = {
     "dpo_activations_dominate": ("dpo", DEEP, 256, PAIR | {"has_reference": True}, {}),
     "dpo_apart_states_dominate": (
-        "dpo", WIDE, 32,
+        "dpo", VOCABULARY, 32,
         {"per_device_train_batch_size": 1, "num_graphs": 2, "has_reference": True},
         {"concatenated_forward": False},
     ),

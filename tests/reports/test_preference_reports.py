@@ -17,6 +17,7 @@ from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.data.pair_audit import PairCounts
 from tulu_recipes.reports.model_card import write_model_card
 from tulu_recipes.reports.run_report import write_report
+from tulu_recipes.scoring.evaluation import evaluate_scores
 
 COUNTS = asdict(
     PairCounts(
@@ -72,7 +73,9 @@ def test_a_dpo_report_shows_held_out_beside_training_lengths_alarms_and_samples(
     assert "| log-ratio to the reference per token, chosen | 0 | -1.25 | 0 | -1.5 |" in report
     assert "| margin: reward of chosen less rejected | 0 | 1.5 |  |  |" in report
     assert "log-prob per token" not in report  # nothing was logged of it
-    headings = "| source | pairs | trained | tokens | chosen | rejected | chosen shorter | longer | too long | cut "
+    headings = (
+        "| source | pairs | trained | tokens | chosen | rejected | chosen shorter | chosen longer | too long | cut "
+    )
     assert f"{headings}| chosen cut | rejected cut | identical | shared prefix only |" in report
     assert "| a\\|b | 12 | 10 | 4,321 | 400 | 300 | 4 | 6 | 3 | 3 | 2 | 1 | 2 | 1 |" in report
     assert "No pair is or has: dropped, part early, no answer left, broken," in report
@@ -106,7 +109,9 @@ def test_a_dpo_card_says_how_pairs_became_a_loss_and_what_came_out(tmp_path: Pat
 
 
 def test_a_simpo_card_names_no_reference(tmp_path: Path) -> None:
-    run, recipe = folder_of(tmp_path, "dpo", DPO_LINES[1:2], loss_type="simpo", beta=2.0, simpo_gamma=1.0)
+    run, recipe = folder_of(
+        tmp_path, "dpo", DPO_LINES[1:2], loss_type="simpo", beta=2.0, simpo_gamma=1.0, alarm_chosen_drop=0.5
+    )
     card = write_model_card(run, recipe).read_text(encoding="utf-8")
     assert "| gamma | 1.0 |" in card
     assert "| reference | none |" in card
@@ -126,8 +131,11 @@ def test_a_reward_card_says_how_to_score_and_its_lines_run(tmp_path: Path, capsy
     config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
     LlamaForSequenceClassification(config).save_pretrained(run)
     tokenizer.save_pretrained(run)
+    evaluation = evaluate_scores([1.0, 0.0], [0.0, 1.0], [4, -4], ["a", "b"])
+    (run / "reward_evaluation.json").write_text(json.dumps(evaluation))
     card = write_model_card(run, recipe).read_text(encoding="utf-8")
     assert yaml.safe_load(card.split("---\n")[1])["pipeline_tag"] == "text-classification"
+    assert "Always preferring the longer answer would be right in 0.500." in card
     assert "it is no chat model" in card
     assert "| accuracy: pairs ranked rightly | 0.8125 |" in card
     capsys.readouterr()

@@ -9,6 +9,7 @@ from tulu_recipes import hub
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.hub_problems import RepoType
 from tulu_recipes.reports import preference_card
+from tulu_recipes.reports.reward_report import reward_section
 from tulu_recipes.reports.shown_metrics import data_markdown
 from tulu_recipes.run import package_versions, read_alarms, read_json, read_metrics, write_text
 
@@ -78,6 +79,7 @@ def _body(folder: Path, recipe: Recipe, record: dict[str, Any], name: str) -> st
             *_results(folder, recipe, record),
             "",
             curve,
+            *reward_section(folder),
             "## Data",
             "",
             *data_markdown(read_json(folder / "audit.json"), recipe.stage),

@@ -90,7 +90,7 @@ _SFT_COLUMNS = (
 )
 _PAIR_NOTE = (
     "Tokens are those of both conversations, once an epoch; chosen and rejected, those of the answers compared. "
-    "Chosen shorter and longer count trained pairs by these."
+    "Chosen shorter and chosen longer count trained pairs by these."
 )
 
 
