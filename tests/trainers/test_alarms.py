@@ -47,15 +47,16 @@ def test_without_a_reference_chosen_answers_are_compared_with_the_first_window()
     assert found_in(*steady, *fallen) == {"chosen-collapse": pytest.approx(-3.1 + 2.0)}
 
 
-def test_accuracy_at_chance_counts_steps_after_warm_up_that_moved() -> None:
+def test_accuracy_at_chance_counts_steps_after_warm_up() -> None:
     at_chance = [line(step, accuracy=0.5) for step in (1, 2, 3)]
     assert found_in(*at_chance) == {"accuracy-at-chance": 0.5}
     assert found_in(*at_chance, warmup_steps=1) == {}
     assert found_in(*at_chance, line(4, accuracy=0.4), warmup_steps=1) == {
         "accuracy-at-chance": pytest.approx((0.5 + 0.5 + 0.4) / 3)
     }
-    unmoved = [line(step, accuracy=0.0, margin=0.0) for step in (1, 2, 3, 4)]
-    assert found_in(*unmoved) == {}
+    # weights that do not move rank nothing, and every tie counts as half
+    unmoved = [line(step, accuracy=0.5, margin=0.0) for step in (1, 2, 3)]
+    assert found_in(*unmoved) == {"accuracy-at-chance": 0.5}
     assert found_in(unmoved[0], *[line(step, accuracy=0.6) for step in (2, 3, 4)]) == {}
 
 

@@ -43,8 +43,8 @@ class AlarmWindows:
         if len(self.first) < self.rules.window:
             self.first.append(line)
         self.last.append(line)
-        # Warm-up has hardly moved the model, a margin of 0 not at all: such an accuracy says nothing
-        if line["step"] > warmup_steps and line["rewards/margins"] != 0:
+        # Warm-up has hardly moved the model: such an accuracy says nothing
+        if line["step"] > warmup_steps:
             self.moved.append(line)
 
     @property
@@ -90,7 +90,7 @@ def explain(name: str, value: float, rules: AlarmRules, has_reference: bool) -> 
     return (
         f"{window} {value:.0%} of the pairs were ranked rightly (limit "
         f"{rules.accuracy:.0%}), about as by a coin: the model does not learn what is preferred. Usual causes: a "
-        "learning rate that is too low, chosen and rejected swapped or nearly identical in many pairs, or a masking "
+        "learning rate that is too low or lost in bfloat16 weights, chosen and rejected swapped or nearly identical in many pairs, or a masking "
         "that compares other turns than those that differ."
     )
 
