@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.stage import write_pair_recipe
+from tests.tiny import pair, tiny_tokenizer
 from tulu_recipes import plan, report
 from tulu_recipes.errors import RecipeError
 
@@ -102,8 +105,80 @@ def test_every_command_has_a_help_that_comes_at_once() -> None:
         assert f"tulu_recipes.{command}" in done.stdout
     listing = subprocess.run([sys.executable, "-m", "tulu_recipes.cli"], capture_output=True, text=True)
     assert listing.returncode == 2
-    assert all(command in listing.stderr for command in ("plan", "sft", "report", "demo"))
+    assert all(command in listing.stderr for command in ("plan", "sft", "reward", "dpo", "report", "demo"))
     through = subprocess.run(
         [sys.executable, "-m", "tulu_recipes.cli", "plan", "--help"], capture_output=True, text=True
     )
     assert "RECIPE.yaml" in through.stdout
+
+
+@pytest.fixture
+def pairs(recipe: str) -> str:
+    """The same model in a DPO recipe."""
+    Path("mix.yaml").write_text("target: preference\nsources: [{name: somebody/pairs}]\n")
+    Path("dpo.yaml").write_text(Path(recipe).read_text() + "loss_type: sigmoid_norm\nbeta: 5\nnum_train_epochs: 2\n")
+    return "dpo.yaml"
+
+
+def flops_of(text: str) -> float:
+    return float(text.split(" FLOPs a token")[0].rsplit(" ", 1)[1])
+
+
+def test_a_reference_costs_a_forward_pass_a_token_and_once_if_it_is_cached(
+    pairs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["--rows", "1000", "--tokens_per_row", "600", "--gradient_checkpointing", "false"]
+    assert plan.main([pairs, *sizes]) == 0
+    text = capsys.readouterr().out
+    assert "128 pairs a step" in text
+    assert "pairs   1,000 · 600,000 tokens an epoch (as stated)" in text
+    assert "steps   16" in text  # 2 epochs × ceil(1000 / 128)
+    assert "pairs of 2 × 1024 tokens" in text
+    assert "reference" in text
+    # 30 layers of 9·64 queries, 2·3·64 keys and values, and an MLP of 1536; the tied head; 300 tokens a side
+    weights = 30 * (576 * 576 * 2 + 2 * 576 * 192 + 3 * 576 * 1536) + 49152 * 576
+    forward = 2 * weights + 4 * 30 * 576 * 300
+    assert flops_of(text) == pytest.approx(4 * forward, rel=0.005)
+
+    assert plan.main([pairs, *sizes, "--precompute_ref_log_probs", "true"]) == 0
+    assert flops_of(capsys.readouterr().out) == pytest.approx(3.5 * forward, rel=0.005)
+    assert plan.main([pairs, *sizes, "--loss_type", "simpo"]) == 0
+    text = capsys.readouterr().out
+    assert flops_of(text) == pytest.approx(3 * forward, rel=0.005)
+    assert "reference" not in text
+
+
+def test_a_reward_model_is_planned_without_an_lm_head(pairs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Path(pairs).read_text().replace("loss_type: sigmoid_norm\nbeta: 5\n", "")
+    Path("reward-small.yaml").write_text(recipe + "over_length: as_released\n")
+    assert plan.main(["reward-small.yaml", "--rows", "64", "--tokens_per_row", "600"]) == 0
+    text = capsys.readouterr().out
+    assert "a pair longer than max_length takes more" in text
+    assert f"{134_515_008 + 576:,} parameters" in text  # the head was tied, the score head is new
+    layers = 30 * (576 * 576 * 2 + 2 * 576 * 192 + 3 * 576 * 1536)
+    checkpointing = 2 * layers + 4 * 30 * 576 * 300
+    assert flops_of(text) == pytest.approx(3 * checkpointing + checkpointing, rel=0.005)
+    assert "Disk: 3.8 GB: 2 checkpoints of 538.1 MB weights and 1.1 GB optimizer state" in text
+
+
+def test_pairs_at_hand_are_counted_exactly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_pair_recipe(tmp_path, [pair(i) for i in range(6)], global_batch_size=4).rename(tmp_path / "dpo.yaml")
+    assert plan.main([str(path)]) == 0
+    found = capsys.readouterr()
+    tokenizer = tiny_tokenizer()
+    tokens = dict.fromkeys(("whole", "chosen", "rejected"), 0)
+    for row in (pair(i) for i in range(6)):
+        for side in ("chosen", "rejected"):
+            messages: Any = row[side]
+            whole = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
+            asked = tokenizer.apply_chat_template(
+                messages[:1], tokenize=True, add_generation_prompt=True, return_dict=False
+            )
+            tokens["whole"] += len(whole)
+            tokens[side] += len(whole) - len(asked)
+    assert (
+        f"pairs   6 · {tokens['whole']:,} tokens an epoch, {tokens['chosen']:,} in chosen answers, "
+        f"{tokens['rejected']:,} in rejected ones (exact)"
+    ) in found.out
+    assert "steps   4" in found.out  # 2 epochs × ceil(6 / 4)
+    assert found.err.count("Length report") == 1

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from tulu_recipes.errors import RecipeError, TrainingError
-from tulu_recipes.run import FINISHED, Run, open_run, package_versions, read_json, read_metrics, write_text
+from tulu_recipes.run import (
+    FINISHED,
+    Run,
+    open_run,
+    package_versions,
+    read_alarms,
+    read_json,
+    read_metrics,
+    write_text,
+)
 
 
 def start(folder: Path, *, num_processes: int = 1, **science: Any) -> Run:
@@ -85,11 +94,13 @@ def test_a_run_is_resumed_from_its_newest_whole_checkpoint_and_later_metrics_are
     (checkpoint(tmp_path, 8) / "trainer_state.json").write_text("{ cut")
     lines = [json.dumps({"step": step, "loss": 1.0}) + "\n" for step in range(1, 10)]
     (tmp_path / "metrics.jsonl").write_text("".join(lines) + '{"step": 10, "lo')
+    (tmp_path / "alarms.jsonl").write_text('{"step": 3}\n{"step": 7}\n{"st')
     release(run)
     resumed = start(tmp_path)
     assert resumed.checkpoint == tmp_path / "checkpoint-4"
     assert resumed.record["resumed_at_steps"] == [4]
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4]
+    assert read_alarms(tmp_path) == [{"step": 3}]
 
 
 def test_another_number_of_processes_cannot_resume(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ COMMANDS = {
     "mix": "build a data mix: parquet, a lock that proves it, a card; show it, push it",
     "decontaminate": "which training rows hold evaluation items; and the set without them",
     "sft": "supervised fine-tuning; under several processes: accelerate launch -m tulu_recipes.sft",
+    "reward": "a reward model from preference pairs",
+    "dpo": "preference tuning: DPO with any of TRL's losses, SimPO",
     "report": "write a run's report again from its folder",
     "demo": "the pipeline on this machine, with bundled rows and a tiny model",
 }

@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
 def train(recipe: "Recipe") -> int:
     from transformers import PrinterCallback
 
-    from tulu_recipes.finish import finish_training, push_run
+    from tulu_recipes.finish import finish_training, push_run, stop_for_alarm
     from tulu_recipes.prepare import (
         build_base_model,
         check_data_named,
@@ -34,7 +34,8 @@ def train(recipe: "Recipe") -> int:
         sample_before,
     )
     from tulu_recipes.run import FINISHED, TRAINED
-    from tulu_recipes.trainers.arguments import adapter_config, dpo_arguments, load_model, load_reference
+    from tulu_recipes.trainers.alarms import AlarmCallback
+    from tulu_recipes.trainers.arguments import adapter_config, alarm_rules, dpo_arguments, load_model, load_reference
     from tulu_recipes.trainers.callbacks import MetricsCallback, ProgressCallback, StopOnSignal
     from tulu_recipes.trainers.dpo import DPOTrainer
     from tulu_recipes.trainers.simpo import SimPOTrainer
@@ -51,6 +52,7 @@ def train(recipe: "Recipe") -> int:
         return push_run(recipe, run)
 
     stop = StopOnSignal()
+    alarms = AlarmCallback(run.folder, alarm_rules(recipe), stop=recipe["on_alarm"] == "stop")
     with run.failing(), ProgressCallback() as progress:
         sample_before(recipe, data, run)
         reference = load_reference(recipe, data.tokenizer)
@@ -62,13 +64,16 @@ def train(recipe: "Recipe") -> int:
             eval_dataset=data.heldout,
             processing_class=data.tokenizer,
             peft_config=adapter_config(recipe),
-            callbacks=[MetricsCallback(run.folder / "metrics.jsonl"), progress, stop],
+            callbacks=[MetricsCallback(run.folder / "metrics.jsonl"), progress, alarms, stop],
         )
         trainer.remove_callback(PrinterCallback)  # prints every log as a dict beside our progress line
         trainer.train(resume_from_checkpoint=resume_point(recipe, run))
         if stop.stopped:
             return run.stopped(trainer.state.global_step)
-        finish_training(recipe, run, data, trainer)
+        if not alarms.stopped:
+            finish_training(recipe, run, data, trainer)
+    if alarms.stopped:
+        stop_for_alarm(recipe, run, trainer, alarms.stopped)
     return push_run(recipe, run)
 
 

@@ -1,18 +1,22 @@
 """What every training stage does after its last step: save, load again and compare, sample, report, push."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from datasets import Dataset
 from transformers import Trainer
 
 from tulu_recipes import hub
 from tulu_recipes.config.check_hub import hub_model_id
 from tulu_recipes.config.recipe import Recipe
+from tulu_recipes.data.pairs import kept_pairs
 from tulu_recipes.errors import HubError, Problem, TrainingError
-from tulu_recipes.prepare import StageData, answer, heldout_prompts
+from tulu_recipes.prepare import StageData, answer, evaluation_length, heldout_prompts
 from tulu_recipes.reports.model_card import write_model_card
 from tulu_recipes.reports.run_report import write_report
 from tulu_recipes.run import FINISHED, TRAINED, Run, read_json, write_json
+from tulu_recipes.scoring.evaluation import write_reward_evaluation
 from tulu_recipes.trainers.arguments import quantization_config
 from tulu_recipes.trainers.verify import check_saved, probe_logits
 
@@ -46,6 +50,10 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
         # over a quantised base TRL trains adapters in bfloat16; the copy computes in float32
         exact=trainer.accelerator.mixed_precision == "no" and quantization is None,
     )
+    if recipe.stage == "reward" and data.heldout_tokenized is not None:
+        _evaluate_reward_model(
+            run, data.heldout_tokenized, evaluation_length(recipe), trainer.args.per_device_eval_batch_size
+        )
     run.update(
         saved_model_difference=difference,
         final_metrics={
@@ -57,8 +65,15 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
     if (run.folder / "samples.json").is_file():
         _sample_after(recipe, data, run)
     run.update(status=TRAINED)
-    write_model_card(run.folder, recipe, data.audit)
+    write_model_card(run.folder, recipe)
     write_report(run.folder)
+
+
+def _evaluate_reward_model(run: Run, heldout: Dataset, over_length: str, batch_size: int) -> None:
+    pairs = kept_pairs(heldout, over_length=over_length)
+    if len(pairs):
+        run.say(f"Scoring {len(pairs):,} held-out pairs with the saved model.")
+        write_reward_evaluation(run.folder, pairs, batch_size=batch_size)
 
 
 def _last_evaluation(trainer: Trainer) -> dict[str, float]:
@@ -118,6 +133,30 @@ def _sample_after(recipe: Recipe, data: StageData, run: Run) -> None:
 
 def _exact_match(samples: list[dict[str, str]], key: str) -> float:
     return sum(sample[key].strip() == sample["expected"].strip() for sample in samples) / len(samples)
+
+
+def stop_for_alarm(recipe: Recipe, run: Run, trainer: Trainer, alarm: str) -> NoReturn:
+    """End a run that an alarm stopped, on every rank; its checkpoint is saved.
+
+    Raises:
+        TrainingError: always, with what the alarm says and how to go on in spite of it.
+    """
+    step = trainer.state.global_step
+    going_on = replace(recipe, overrides={**recipe.overrides, "on_alarm": "warn"}).command()
+    error = TrainingError(
+        Problem(
+            "alarm-stopped",
+            f"step {step}",
+            alarm,
+            f"look at {run.folder / 'report.md'}; then mend the cause under a new output_dir, or go on from the "
+            f"checkpoint of this step:  {going_on}",
+        )
+    )
+    if run.main:
+        run.update(status="stopped", stopped_at_step=step, seconds=run.clock.seconds, error=str(error))
+        write_report(run.folder)
+    trainer.accelerator.wait_for_everyone()  # the first rank to leave ends the others
+    raise error
 
 
 def push_run(recipe: Recipe, run: Run) -> int:

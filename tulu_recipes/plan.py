@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -20,6 +21,7 @@ from rich.table import Table
 
 from tulu_recipes import hub
 from tulu_recipes.config.activations import Lora
+from tulu_recipes.config.check_machine import written_bytes
 from tulu_recipes.config.cost import (
     GPUS,
     PACKED_MFU,
@@ -27,12 +29,13 @@ from tulu_recipes.config.cost import (
     Gpu,
     estimate_cost,
     find_gpu,
+    forward_flops_per_token,
     num_optimizer_steps,
     training_flops_per_token,
 )
 from tulu_recipes.config.entry import run_cli
 from tulu_recipes.config.load import load_recipe
-from tulu_recipes.config.memory import MemoryEstimate, MixedPrecision, Sharding, estimate_memory
+from tulu_recipes.config.memory import Head, MemoryEstimate, MixedPrecision, Sharding, estimate_memory
 from tulu_recipes.config.model_files import files_of_model
 from tulu_recipes.config.model_shape import ModelShape
 from tulu_recipes.config.our_keys import OUR_KEYS
@@ -43,6 +46,7 @@ from tulu_recipes.errors import DataError, Problem, RecipeError
 
 GIB = 2**30
 LEVELS: tuple[Sharding, ...] = ("ddp", "zero2", "zero3", "fsdp2")
+WIDTH = 112  # columns that the widest table needs
 SHOWN_GPUS = ("H100", "A100", "L40S", "RTX-4090")
 
 
@@ -57,11 +61,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows and tokens of one epoch. exact: counted by the audit, not stated by the user."""
+    """Rows and tokens of one epoch; a pair is one row, with the tokens of both sides.
+
+    supervised: what the audit says of tokens that carry loss. exact: counted by the audit, not stated by the user.
+    """
 
     rows: int
     tokens: int
-    supervised_tokens: int | None
+    supervised: str
     exact: bool
 
 
@@ -79,7 +86,7 @@ def main(argv: list[str]) -> int:
         ask_hub=True,
     )
     rows = _count_rows(recipe, options)
-    console = Console(width=max(Console().width, 100), highlight=False)
+    console = Console(width=max(Console().width, WIDTH), highlight=False)
     _print_recipe(console, recipe, machine, rows)
     try:
         shape = _model_shape(recipe)
@@ -91,6 +98,7 @@ def main(argv: list[str]) -> int:
         return 0
     _print_memory(console, recipe, shape, machine)
     _print_cost(console, recipe, shape, machine, rows, gpus, options)
+    _print_disk(console, recipe, shape)
     return 0
 
 
@@ -106,7 +114,7 @@ def _plan_mix(path: str) -> int:
     from tulu_recipes.reports.mix_plan_report import print_mix_plan
 
     disable_progress_bars()
-    print_mix_plan(load_mix(path), Console(width=max(Console().width, 100), highlight=False))
+    print_mix_plan(load_mix(path), Console(width=max(Console().width, WIDTH), highlight=False))
     return 0
 
 
@@ -123,8 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gpu", action="append", metavar="NAME", help=f"price hours for it; of {', '.join(GPUS)}")
     parser.add_argument("--price_per_hour", type=float, metavar="X", help="of one GPU, in your currency")
     parser.add_argument("--mfu", type=float, help="share of the GPU's peak that is reached, 0-1 [docs/plan.md]")
-    parser.add_argument("--rows", type=int, help="rows of an epoch, where the data is not at hand")
-    parser.add_argument("--tokens_per_row", type=float, help="mean tokens of a row, where the data is not at hand")
+    parser.add_argument("--rows", type=int, help="rows or pairs of an epoch, if the data is not at hand")
+    parser.add_argument("--tokens_per_row", type=float, help="mean tokens of a row, of a pair of both sides")
     return parser
 
 
@@ -171,7 +179,7 @@ def read_machine(path: str | None, num_processes: int | None) -> Machine:
 def _count_rows(recipe: Recipe, options: argparse.Namespace) -> Rows | None:
     """Exact when model and data are on this disk; as stated otherwise; None when neither."""
     if options.rows and options.tokens_per_row:
-        return Rows(options.rows, round(options.rows * options.tokens_per_row), None, exact=False)
+        return Rows(options.rows, round(options.rows * options.tokens_per_row), "", exact=False)
     if not Path(recipe["model_name_or_path"]).exists():
         return None
     # seconds: the rows are read and tokenized
@@ -181,8 +189,12 @@ def _count_rows(recipe: Recipe, options: argparse.Namespace) -> Rows | None:
     mix = recipe["dataset_mix"]
     if not (is_built(mix, recipe.stage) if mix else Path(recipe["dataset_name"]).exists()):
         return None
-    total = prepare_data(recipe).audit.total
-    return Rows(total.trained_rows, total.tokens, total.supervised_tokens, exact=True)
+    total: Any = prepare_data(recipe).audit.total  # of pairs: data.pair_audit.PairCounts
+    if recipe.stage == "sft":
+        supervised = f", {total.supervised_tokens:,} of them supervised"
+    else:
+        supervised = f", {total.chosen_tokens:,} in chosen answers, {total.rejected_tokens:,} in rejected ones"
+    return Rows(total.trained_rows, total.tokens, supervised, exact=True)
 
 
 def _model_shape(recipe: Recipe) -> ModelShape | None:
@@ -195,8 +207,9 @@ def _print_recipe(console: Console, recipe: Recipe, machine: Machine, rows: Rows
     batch = recipe.batch
     assert batch is not None  # load_recipe refuses a recipe without one
     console.print(f"{recipe.path}: no problems.")
+    step = f"{batch.global_batch_size} {_unit(recipe, 'sequences')} a step"
     console.print(
-        f"batch   {batch.global_batch_size} sequences a step = {machine.num_processes} process(es) × "
+        f"batch   {step} = {machine.num_processes} process(es) × "
         f"{batch.per_device_train_batch_size} a device × {batch.gradient_accumulation_steps} accumulation"
     )
     if rows is None:
@@ -211,9 +224,14 @@ def _print_recipe(console: Console, recipe: Recipe, machine: Machine, rows: Rows
         return
     steps = _steps(recipe, rows)
     known = "exact" if rows.exact else "as stated"
-    supervised = f", {rows.supervised_tokens:,} of them supervised" if rows.supervised_tokens is not None else ""
-    console.print(f"rows    {rows.rows:,} · {rows.tokens:,} tokens an epoch{supervised} ({known})")
+    console.print(
+        f"{_unit(recipe, 'rows'):<7} {rows.rows:,} · {rows.tokens:,} tokens an epoch{rows.supervised} ({known})"
+    )
     console.print(f"steps   {steps:,} · {_trained_tokens(recipe, rows):,.0f} tokens in all")
+
+
+def _unit(recipe: Recipe, of_sft: str) -> str:
+    return of_sft if recipe.stage == "sft" else "pairs"
 
 
 def _steps(recipe: Recipe, rows: Rows) -> int:
@@ -243,12 +261,17 @@ def estimate_recipe_memory(
     recipe: Recipe, shape: ModelShape, sharding: Sharding, num_processes: int
 ) -> MemoryEstimate:
     """Peak bytes per device of a recipe under one way of sharding."""
+    pairs, losses = recipe.stage != "sft", recipe.loss_types()
+    apart = recipe.stage == "dpo" and losses != ["simpo"] and not recipe["concatenated_forward"]
+    rows = recipe["per_device_train_batch_size"] * (2 if pairs and not apart else 1)  # packed ones, if rows are packed
+    packed = recipe.values.get("packing") or recipe.values.get("padding_free")
+    head: Head = "score" if recipe.stage == "reward" else "logits" if losses == ["simpo"] else "fused"
     mixed: MixedPrecision = "no" if recipe["bf16"] is False or recipe["fp16"] else "bf16"  # TRL's default is bf16
     return estimate_memory(
         shape,
         sharding=sharding,
         num_processes=num_processes,
-        per_device_train_batch_size=recipe["per_device_train_batch_size"],  # packed rows, where rows are packed
+        per_device_train_batch_size=rows,
         max_length=recipe["max_length"] or shape.max_position_embeddings,
         weights_dtype="nf4" if recipe["load_in_4bit"] else "bfloat16" if recipe["dtype"] == "bfloat16" else "float32",
         mixed_precision=mixed,
@@ -256,18 +279,32 @@ def estimate_recipe_memory(
         gradient_checkpointing=recipe["gradient_checkpointing"],
         gradient_accumulation_steps=recipe["gradient_accumulation_steps"],
         attn_implementation=recipe["attn_implementation"] or "sdpa",
-        padded=recipe["per_device_train_batch_size"] > 1 and not (recipe["packing"] or recipe["padding_free"]),
+        padded=rows > 1 and not packed,
         lora=_lora(recipe),
         device="cpu" if recipe["use_cpu"] else "cuda",
+        head=head,
+        num_graphs=2 if apart else 1,
+        has_reference=_asks_reference(recipe) and not (recipe["use_peft"] or recipe["precompute_ref_log_probs"]),
     )
+
+
+def _parameters(recipe: Recipe, shape: ModelShape) -> int:
+    return shape.scorer_parameters if recipe.stage == "reward" else shape.num_parameters
+
+
+def _asks_reference(recipe: Recipe) -> bool:
+    """Whether the loss needs log-probs of a reference model, wherever they come from."""
+    return recipe.stage == "dpo" and recipe.loss_types() != ["simpo"]
 
 
 def _print_memory(console: Console, recipe: Recipe, shape: ModelShape, machine: Machine) -> None:
     console.print(
-        f"\nMemory per device, GiB · {shape.num_parameters:,} parameters · rows of {recipe['max_length']} tokens"
+        f"\nMemory per device, GiB · {_parameters(recipe, shape):,} parameters · {_unit(recipe, 'rows')} of "
+        f"{'' if recipe.stage == 'sft' else '2 × '}{recipe['max_length']} tokens"
     )
     table = Table()
-    parts = ("weights", "masters", "gradients", "optimizer", "activations", "logits", "working")
+    reference = ("reference",) if _asks_reference(recipe) else ()
+    parts = ("weights", *reference, "masters", "gradients", "optimizer", "activations", "logits", "working")
     for heading in ("sharding", *parts, "peak"):
         table.add_column(heading, justify="left" if heading == "sharding" else "right", no_wrap=True)
     levels = (machine.sharding,) if machine.sharding is not None else LEVELS
@@ -279,6 +316,8 @@ def _print_memory(console: Console, recipe: Recipe, shape: ModelShape, machine: 
     console.print(
         "peak: the largest moment of a step, less than the sum of its parts; CUDA itself takes about 0.5 more"
     )
+    if recipe["over_length"] == "as_released":
+        console.print("over_length: as_released cuts nothing: a pair longer than max_length takes more than this")
 
 
 def _gib(size: int) -> str:
@@ -295,11 +334,8 @@ def _print_cost(
     options: argparse.Namespace,
 ) -> None:
     tokens = _trained_tokens(recipe, rows) if rows is not None else 1e9
-    length = rows.tokens / rows.rows if rows is not None else float(recipe["max_length"] or 1024)
-    flops = training_flops_per_token(
-        shape, length=length, gradient_checkpointing=recipe["gradient_checkpointing"], lora=_lora(recipe)
-    )
-    mfu = options.mfu or (PACKED_MFU if recipe["packing"] else UNPACKED_MFU)
+    flops = _flops_per_token(recipe, shape, rows)
+    mfu = options.mfu or (PACKED_MFU if recipe.values.get("packing") else UNPACKED_MFU)
     what = "" if rows is not None else " for each 1,000,000,000 tokens"
     console.print(f"\nTime{what} · {flops:.3g} FLOPs a token · {mfu:.0%} of the GPU's peak reached (--mfu)")
     table = Table()
@@ -313,6 +349,30 @@ def _print_cost(
         cells.append(f"{gpu.memory_bytes / 1e9:.0f}")
         table.add_row(*cells, *([f"{cost.price:,.2f}"] if cost.price is not None else []))
     console.print(table)
+
+
+def _flops_per_token(recipe: Recipe, shape: ModelShape, rows: Rows | None) -> float:
+    """Operations of one trained token, the reference model's included; cached, they fall on one epoch alone."""
+    sides = 1 if recipe.stage == "sft" else 2
+    length = rows.tokens / rows.rows / sides if rows is not None else float(recipe["max_length"] or 1024)
+    flops = training_flops_per_token(
+        shape,
+        length=length,
+        gradient_checkpointing=recipe["gradient_checkpointing"],
+        lora=_lora(recipe),
+        lm_head=recipe.stage != "reward",
+    )
+    if not _asks_reference(recipe):
+        return flops
+    epochs = _trained_tokens(recipe, rows) / rows.tokens if rows is not None else recipe["num_train_epochs"]
+    passes = 1 / epochs if recipe["precompute_ref_log_probs"] else 1
+    return flops + passes * forward_flops_per_token(shape, length=length)
+
+
+def _print_disk(console: Console, recipe: Recipe, shape: ModelShape) -> None:
+    lora = _lora(recipe)
+    saved = _parameters(recipe, shape) if lora is None else shape.lora_parameters(lora.r, lora.target_modules)
+    console.print(f"\nDisk: {written_bytes(recipe, saved).describe()}", soft_wrap=True)
 
 
 if __name__ == "__main__":

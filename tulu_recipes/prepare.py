@@ -37,6 +37,7 @@ class StageData:
     """Rows of a run: tokenized for training, tokenized for evaluation, and as text for samples.
 
     mix_lock: of the mix they are from; None for a single dataset.
+    heldout_tokenized: evaluation rows with the columns of the audit, those included that cannot be evaluated.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -45,6 +46,7 @@ class StageData:
     heldout_text: Dataset | None
     audit: Audit
     mix_lock: Lock | None = None
+    heldout_tokenized: Dataset | None = None
 
 
 def is_main() -> bool:
@@ -99,25 +101,40 @@ def prepare_data(recipe: Recipe) -> StageData:
     # ranks of one machine take turns, so that the first fills the cache and the others read it
     with FileLock(Path(gettempdir()) / f"tulu_recipes-{getuser()}-{recipe.fingerprint()[:12]}.lock"):
         rows, lock = _train_rows(recipe, console)
+        work.check_columns(recipe, rows, _data_name(recipe))
         tokenized = work.tokenize(recipe, rows, tokenizer, _data_name(recipe))
         text = _heldout_rows(recipe)
-        heldout = None if text is None else work.tokenize(recipe, text, tokenizer, _data_name(recipe))
+        heldout = (
+            None
+            if text is None
+            else work.tokenize(recipe, text, tokenizer, str(recipe["eval_dataset_name"] or _data_name(recipe)))
+        )
     audit = work.audit(recipe, tokenized)
     if is_main():
         work.show(audit, console)
+    kept = None if heldout is None else work.trainable(heldout, evaluation_length(recipe))
     problems = work.problems(recipe, audit, _data_name(recipe))
+    if kept is not None and not len(kept):
+        what = "None of the evaluation rows can be used: all are broken, too long, or have nothing to supervise."
+        problems.append(Problem("no-rows", recipe.where("eval_dataset_name"), what, "name other evaluation rows."))
     problems = [problem for problem in problems if problem.slug not in recipe["allow"]]
     if problems:
         raise DataError(problems, headline=f"{recipe.path}: the data is refused, nothing was started.")
-    over_length = recipe["over_length"]
     return StageData(
         tokenizer=tokenizer,
-        train=work.trainable(tokenized, over_length),
-        heldout=None if heldout is None else work.trainable(heldout, "truncate"),
+        train=work.trainable(tokenized, recipe["over_length"]),
+        heldout=kept,
         heldout_text=None if text is None else work.conversations(text),
         audit=audit,
         mix_lock=lock,
+        heldout_tokenized=heldout,
     )
+
+
+def evaluation_length(recipe: Recipe) -> str:
+    """What becomes of evaluation rows that are too long: cut, but a score in the middle of an answer says nothing."""
+    drops = recipe.stage == "reward" and recipe["over_length"] in ("drop", "as_released")
+    return str(recipe["over_length"]) if drops else "truncate"
 
 
 def _refuse_new_tokens(recipe: Recipe, tokens: int) -> None:

@@ -17,7 +17,7 @@ from tulu_recipes.data.pair_audit import PairLimits
 from tulu_recipes.data.pairs import PairRules, tokenize_pairs, trainable_pairs
 from tulu_recipes.data.sources import load_dataset_rows, load_rows
 from tulu_recipes.data.supervision import tokenize_rows, trainable_rows
-from tulu_recipes.errors import Problem
+from tulu_recipes.errors import DataError, Problem
 
 Row = Mapping[str, Any]
 
@@ -32,6 +32,10 @@ class RowWork(ABC):
     @abstractmethod
     def tokenize(self, recipe: Recipe, rows: Dataset, tokenizer: PreTrainedTokenizerBase, name: str) -> Dataset:
         """One tokenized row of each row, with the audit's columns."""
+
+    @abstractmethod
+    def check_columns(self, recipe: Recipe, rows: Dataset, name: str) -> None:
+        """Refuse training rows that lack a column which the recipe names. Raises DataError."""
 
     @abstractmethod
     def audit(self, recipe: Recipe, tokenized: Dataset) -> Audit: ...
@@ -65,6 +69,9 @@ class ChatRows(RowWork):
             default_source=name,
         )
 
+    def check_columns(self, recipe: Recipe, rows: Dataset, name: str) -> None:
+        return  # no key names one
+
     def audit(self, recipe: Recipe, tokenized: Dataset) -> Audit:
         return audit.audit_rows(tokenized, max_length=recipe["max_length"], over_length=recipe["over_length"])
 
@@ -90,14 +97,23 @@ class PairRows(RowWork):
         return rows
 
     def tokenize(self, recipe: Recipe, rows: Dataset, tokenizer: PreTrainedTokenizerBase, name: str) -> Dataset:
+        margin = recipe.values.get("margin_column")
         return tokenize_pairs(
             rows,
             tokenizer,
             pair_rules(recipe),
-            margin_column=recipe.values.get("margin_column"),
+            # held-out pairs may lack it: their loss is then without
+            margin_column=margin if margin in rows.column_names else None,
             num_proc=recipe["dataset_num_proc"],
             default_source=name,
         )
+
+    def check_columns(self, recipe: Recipe, rows: Dataset, name: str) -> None:
+        margin = recipe.values.get("margin_column")
+        if margin is not None and margin not in rows.column_names:
+            what = f"{name} has no column {margin}; it has {', '.join(rows.column_names)}."
+            mend = "name a column of numbers, or remove margin_column."
+            raise DataError(Problem("columns-unknown", recipe.where("margin_column"), what, mend))
 
     def audit(self, recipe: Recipe, tokenized: Dataset) -> Audit:
         return pair_audit.audit_pairs(tokenized, max_length=recipe["max_length"], over_length=recipe["over_length"])

@@ -2,8 +2,10 @@
 
     accelerate launch -m tulu_recipes.reward recipes/tulu3/8b/reward.yaml
     python -m tulu_recipes.reward recipes/tiny/reward.yaml --learning_rate 1e-3
+    python -m tulu_recipes.reward --score DATASET --model runs/tiny-reward
 
-The same command resumes a run that was stopped or killed, and only pushes one that is trained.
+The same command resumes a run that was stopped or killed, and only pushes one that is trained. With --score it adds a
+trained model's scores to a dataset.
 """
 
 import sys
@@ -11,12 +13,15 @@ from typing import TYPE_CHECKING
 
 from tulu_recipes.config.entry import run_cli
 from tulu_recipes.config.load import load_recipe
+from tulu_recipes.scoring.command import score_command
 
 if TYPE_CHECKING:
     from tulu_recipes.config.recipe import Recipe
 
 
 def main(argv: list[str]) -> int:
+    if any(argument.partition("=")[0] == "--score" for argument in argv):
+        return score_command(argv)
     # every mistake in the file at once, before torch is imported
     return train(load_recipe(argv, stage="reward", ask_hub=True))
 

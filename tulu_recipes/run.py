@@ -4,6 +4,7 @@
     environment.json       versions, devices, processes
     audit.json             what is supervised, per source
     metrics.jsonl          one line a log, with its step
+    alarms.jsonl           one line an alarm, likewise
     run.json               status, git commit, timings, results
     checkpoint-N/          as transformers writes them
 
@@ -37,6 +38,7 @@ PACKAGES = (
 ).split()
 # A run goes through these in order; "stopped" and "failed" runs are resumed, "trained" ones only pushed
 FINISHED, TRAINED = "finished", "trained"
+METRICS, ALARMS = "metrics.jsonl", "alarms.jsonl"
 
 
 @contextmanager
@@ -199,7 +201,8 @@ def open_run(
     if main:
         write_text(folder / "recipe.resolved.yaml", resolved_recipe)
         write_json(folder / "environment.json", describe_environment(num_processes))
-        _forget_later_metrics(folder, _step(run.checkpoint))
+        for name in (METRICS, ALARMS):
+            _forget_later_lines(folder / name, _step(run.checkpoint))
     return run
 
 
@@ -296,18 +299,25 @@ def _step(checkpoint: Path | None) -> int:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """All lines of metrics.jsonl; a last line cut by a kill is left out."""
-    path = folder / "metrics.jsonl"
+    return _read_lines(folder / METRICS)
+
+
+def read_alarms(folder: Path) -> list[dict[str, Any]]:
+    """All lines of alarms.jsonl, likewise; none where no alarm was raised."""
+    return _read_lines(folder / ALARMS)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1]]  # every whole line ends with a line break
 
 
-def _forget_later_metrics(folder: Path, step: int) -> None:
+def _forget_later_lines(path: Path, step: int) -> None:
     """Drop what was logged after the checkpoint a run resumes from: it will be logged again."""
-    path = folder / "metrics.jsonl"
     if path.is_file():
-        kept = [line for line in read_metrics(folder) if line["step"] <= step]
+        kept = [line for line in _read_lines(path) if line["step"] <= step]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 

@@ -61,6 +61,7 @@ def test_beta_must_be_above_zero(beta: str, one: One) -> None:
         ("use_weighting: true\nloss_type: [sigmoid, sft]\n", "loss-combination", "weighs pairs one by one"),
         ("sync_ref_model: true\n", "moving-reference", "a checkpoint does not hold the reference"),
         ("sync_ref_model: true\nsave_strategy: 'no'\nuse_peft: true\n", "moving-reference", "no second model"),
+        ("label_smoothing_factor: 0.1\n", "refused-key", "do not read it"),
         ("padding_free: true\n", "refused-key", "TRL's DPOTrainer has switched it off"),
         ("packing: true\n", "other-stage-key", "packing is a key of sft"),
         ("truncation_mode: keep_end\n", "refused-key", "keep the answer"),

@@ -14,7 +14,7 @@ LAYERS = [
     {"algorithms", "config", "hub", "hub_problems"},
     {"data", "run", "sampling", "verifiers"},
     {"trainers", "reports"},
-    {"prepare_rows"},
+    {"prepare_rows", "scoring"},
     {"prepare", "finish"},
     {"sft", "reward", "dpo", "plan", "report", "demo", "cli", "mix", "decontaminate"},
 ]

@@ -54,7 +54,7 @@ def test_no_classification_names_a_key_that_trl_does_not_have() -> None:
 def test_what_the_stage_sets_are_values_that_trl_takes() -> None:
     for stage, keys in load_record()["stages"].items():
         for name in set_by_us(stage).keys() & keys.keys():
-            kind = {type(None): "null", bool: "bool", str: "str"}[type(set_by_us(stage)[name].value)]
+            kind = {type(None): "null", bool: "bool", str: "str", float: "float"}[type(set_by_us(stage)[name].value)]
             assert kind in keys[name]["kinds"], (stage, name)
 
 

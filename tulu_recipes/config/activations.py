@@ -119,6 +119,19 @@ def head_backward_bytes(shape: ModelShape, batch: MicroBatch, precision: Precisi
     )
 
 
+def logits_bytes(shape: ModelShape, batch: MicroBatch, precision: Precision, size: int) -> tuple[int, int]:
+    """Bytes of whole logits, (forward, backward): backward holds two gradients beside them.
+
+    Args:
+        size: bytes of a number of the logits as the loss sees them. Autocast casts the weight of the head too.
+    Source: trl.experimental.cpo, which computes log-probs from them row by row.
+    """
+    numbers = batch.tokens * shape.vocab_size
+    before_cast = precision.compute * numbers if size > precision.compute else 0
+    weight = precision.compute * shape.embedding_parameters if precision.casts_inputs else 0
+    return size * numbers + before_cast + weight, 3 * size * numbers + weight
+
+
 def _tile_bytes(precision: Precision, batch: MicroBatch) -> int:
     return min(batch.tokens, TILE_TOKENS) * TILE_VOCABULARY * precision.compute
 

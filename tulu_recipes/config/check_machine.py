@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tulu_recipes.config.recipe import Recipe
@@ -140,28 +141,51 @@ def optimizer_bytes_per_parameter(optimizer: str) -> int:
     return moments * (1 if "8bit" in optimizer else 4)
 
 
-def check_disk(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]:
-    """Checkpoints of (weights + optimizer state) × (save_total_limit + 1), and the final weights.
+@dataclass(frozen=True)
+class Written:
+    """Bytes that a run writes: `copies` checkpoints of weights and optimizer state, and the final weights."""
+
+    copies: int
+    weights: int
+    state: int
+
+    @property
+    def total(self) -> int:
+        return self.copies * (self.weights + self.state) + self.weights
+
+    def describe(self) -> str:
+        weights = _size(self.weights)
+        return (
+            f"{_size(self.total)}: {self.copies} checkpoints of {weights} weights and {_size(self.state)} optimizer "
+            f"state, and {weights} final weights"
+        )
+
+
+def written_bytes(recipe: Recipe, parameters: int) -> Written:
+    """What a run of so many saved and trained parameters writes: (weights + state) × (save_total_limit + 1), weights.
 
     One more than the limit: a checkpoint is written before the oldest is removed. Without a limit the
     number is not known here (it depends on the steps), and two are counted.
     """
+    state = 0 if recipe["save_only_model"] else parameters * optimizer_bytes_per_parameter(recipe["optim"])
+    limit = recipe["save_total_limit"]
+    copies = 0 if recipe["save_strategy"] == "no" else 2 if limit is None else limit + 1
+    return Written(copies, parameters * _BYTES.get(recipe["dtype"], 4), state)
+
+
+def check_disk(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]:
+    """Room for what `written_bytes` counts."""
     name = recipe["model_name_or_path"]
     if not name or not is_local(name) or recipe["use_peft"]:
         return
     parameters = count_parameters(local_path(name))
-    weights = parameters * _BYTES.get(recipe["dtype"], 4)
-    state = 0 if recipe["save_only_model"] else parameters * optimizer_bytes_per_parameter(recipe["optim"])
-    limit = recipe["save_total_limit"]
-    copies = 0 if recipe["save_strategy"] == "no" else 2 if limit is None else limit + 1
-    needed = copies * (weights + state) + weights
+    written = written_bytes(recipe, parameters)
     free = surroundings.free_bytes(recipe["output_dir"])
-    if parameters and needed > free:
+    if parameters and written.total > free:
         yield Problem(
             "no-disk",
             recipe.where("output_dir"),
-            f"{recipe['output_dir']} has {_size(free)} free; the run writes {_size(needed)}: {copies} checkpoints of "
-            f"{_size(weights)} weights and {_size(state)} optimizer state, and {_size(weights)} final weights.",
+            f"{recipe['output_dir']} has {_size(free)} free; the run writes {written.describe()}.",
             "write  output_dir: on a larger disk,  save_total_limit: 1,  or  save_only_model: true  (then no resume).",
         )
 

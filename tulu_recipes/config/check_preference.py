@@ -105,7 +105,7 @@ def check_ignored_keys(recipe: Recipe, surroundings: Surroundings) -> Iterator[P
             "masking: all_assistant_turns compares every turn, wherever they part",
         ),
     }
-    for key in ("precompute_ref_log_probs", "sync_ref_model", "ld_alpha", "use_weighting", "alarm_chosen_drop"):
+    for key in ("precompute_ref_log_probs", "sync_ref_model", "ld_alpha", "use_weighting"):
         unread.setdefault(key, (simpo, "SimPO has no reference model"))
     for key in ("f_divergence_type", "concatenated_forward"):
         unread[key] = (simpo, "TRL's SimPO does not have it")

@@ -87,7 +87,12 @@ def num_optimizer_steps(
 
 
 def training_flops_per_token(
-    shape: ModelShape, *, length: float, gradient_checkpointing: bool = False, lora: Lora | None = None
+    shape: ModelShape,
+    *,
+    length: float,
+    gradient_checkpointing: bool = False,
+    lora: Lora | None = None,
+    lm_head: bool = True,
 ) -> float:
     """Floating point operations that training spends on one token, forward and backward.
 
@@ -99,11 +104,12 @@ def training_flops_per_token(
     adapter's parameters. Attention counts all length positions for every token, although half are masked.
 
     Args:
-        length: mean tokens of a row, not the padded or maximal one.
+        length: mean tokens of a row (of a pair: of one side), not the padded or maximal one.
+        lm_head: False for a reward model, which has none.
     Source: arXiv 2204.02311 (PaLM), appendix B; arXiv 2106.09685 for what LoRA leaves out.
     """
-    layer_weights = shape.num_hidden_layers * sum(linear.in_features * linear.out_features for linear in shape.linears)
-    weights = layer_weights + shape.embedding_parameters
+    layer_weights = _layer_weights(shape)
+    weights = layer_weights + (shape.embedding_parameters if lm_head else 0)
     attention = 4 * shape.num_hidden_layers * shape.query_size * length
     forward = 2 * weights + attention
     if lora is None:
@@ -115,6 +121,16 @@ def training_flops_per_token(
     if gradient_checkpointing:
         flops += 2 * layer_weights + attention
     return flops
+
+
+def forward_flops_per_token(shape: ModelShape, *, length: float) -> float:
+    """Floating point operations of one token in a forward pass of a reference model: 2·M + 4·layers·q·length."""
+    attention = 4 * shape.num_hidden_layers * shape.query_size * length
+    return 2 * (_layer_weights(shape) + shape.embedding_parameters) + attention
+
+
+def _layer_weights(shape: ModelShape) -> int:
+    return shape.num_hidden_layers * sum(linear.in_features * linear.out_features for linear in shape.linears)
 
 
 def find_gpu(name: str) -> Gpu:

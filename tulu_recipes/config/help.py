@@ -7,6 +7,10 @@ from tulu_recipes.config.schema import keys_for
 from tulu_recipes.config.values import show
 
 _WIDTH = 110
+# What a stage's command does beside training
+_MORE_USAGE = {
+    "reward": "\n       python -m tulu_recipes.reward --score DATASET --model MODEL [...]   (--score --help says more)"
+}
 
 
 def render_usage(stage: str) -> str:
@@ -14,7 +18,7 @@ def render_usage(stage: str) -> str:
         f"usage: python -m tulu_recipes.{stage} RECIPE.yaml [--key value ...]\n"
         f"       accelerate launch -m tulu_recipes.{stage} RECIPE.yaml [--key value ...]\n"
         f"       python -m tulu_recipes.{stage} --help"
-    )
+    ) + _MORE_USAGE.get(stage, "")
 
 
 def render_help(stage: str) -> str:

@@ -18,6 +18,7 @@ from tulu_recipes.config.activations import (
     head_forward_bytes,
     layer_activation_bytes,
     layer_backward_bytes,
+    logits_bytes,
     outer_activation_bytes,
 )
 from tulu_recipes.config.model_shape import ModelShape
@@ -26,6 +27,8 @@ from tulu_recipes.errors import Problem, RecipeError
 Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp2"]
 WeightsDtype = Literal["float32", "bfloat16", "nf4"]
 MixedPrecision = Literal["no", "bf16"]
+# fused: TRL's tiled LM head. logits: whole logits (SimPO). score: one number a row, no LM head (reward model).
+Head = Literal["fused", "logits", "score"]
 
 BFLOAT16 = 2
 # bitsandbytes NF4: 4 bits and one float32 scale for each block of 64 numbers (no nested quantisation).
@@ -58,7 +61,8 @@ class MemoryEstimate:
     gradients: when all of them are there.
     optimizer: its states.
     activations: what the forward pass of one micro-batch keeps.
-    logits: workspace of the fused LM head, at its largest; never tokens x vocabulary.
+    logits: workspace of the LM head, at its largest; tokens x vocabulary only where head is "logits".
+    reference: a frozen copy that DPO compares with; part of no other field.
     working: gathered or cast copies of weights and communication buffers, at their largest.
     moments: bytes in use at each moment that can set the peak. With gradient_accumulation_steps 1 gradients grow
         while activations shrink, so the peak is less than the sum of the parts.
@@ -71,6 +75,7 @@ class MemoryEstimate:
     activations: int
     logits: int
     working: int
+    reference: int
     moments: dict[str, int]
 
     @property
@@ -97,6 +102,9 @@ class _Run:
     gradient_checkpointing: bool
     gradient_accumulation_steps: int
     lora: Lora | None
+    head: Head
+    num_graphs: int
+    has_reference: bool
 
     @property
     def deepspeed(self) -> bool:
@@ -115,11 +123,32 @@ class _Run:
         return self.num_processes if self.sharding not in ("none", "ddp") else 1
 
     @property
+    def num_parameters(self) -> int:
+        """All numbers of the model, the adapter apart."""
+        return self.shape.scorer_parameters if self.head == "score" else self.shape.num_parameters
+
+    @property
     def trained(self) -> int:
         """Numbers that are trained."""
         if self.lora is None:
-            return self.shape.num_parameters
-        return self.shape.lora_parameters(self.lora.r, self.lora.target_modules)
+            return self.num_parameters
+        score = self.shape.hidden_size if self.head == "score" else 0
+        return self.shape.lora_parameters(self.lora.r, self.lora.target_modules) + score
+
+    @property
+    def head_parameters(self) -> int:
+        return 0 if self.head == "score" else self.shape.embedding_parameters
+
+    @property
+    def tied(self) -> bool:
+        return self.shape.tie_word_embeddings and self.head != "score"
+
+    @property
+    def reference_bytes(self) -> int:
+        """Bytes of the whole reference model, as it is loaded; DeepSpeed casts it, FSDP2 does not raise it."""
+        if self.deepspeed:
+            return self.base_bytes * self.num_parameters
+        return (FLOAT32 if self.weights_dtype == "float32" else BFLOAT16) * self.num_parameters
 
     @property
     def base_bytes(self) -> int:
@@ -156,9 +185,9 @@ class _Run:
     def model_bytes(self) -> int:
         """Bytes of the stored base model, whole."""
         if self.weights_dtype != "nf4":
-            return self.base_bytes * self.shape.num_parameters
+            return self.base_bytes * self.num_parameters
         quantised = self.shape.num_hidden_layers * self.layer_linear_parameters
-        return round(NF4 * quantised + self.base_bytes * (self.shape.num_parameters - quantised))
+        return round(NF4 * quantised + self.base_bytes * (self.num_parameters - quantised))
 
 
 def estimate_memory(
@@ -177,8 +206,11 @@ def estimate_memory(
     padded: bool = False,
     lora: Lora | None = None,
     device: Literal["cuda", "cpu"] = "cuda",
+    head: Head = "fused",
+    num_graphs: int = 1,
+    has_reference: bool = False,
 ) -> MemoryEstimate:
-    """Peak bytes per device of supervised fine-tuning with TRL 1.16, and the parts it is made of.
+    """Peak bytes per device of training with TRL 1.16, and the parts it is made of.
 
     Args:
         sharding: who holds what; "none" is one process, "ddp" whole copies, zero1 to zero3 DeepSpeed, fsdp2 FSDP2.
@@ -187,6 +219,9 @@ def estimate_memory(
         optimizer: transformers' name, a key of OPTIMIZER_STATES or one of OPTIMIZERS_8BIT.
         padded: rows of one micro-batch differ in length (per-device batch above 1, not packed).
         device: "cpu" adds the copies that the LM head makes where there is no Triton.
+        num_graphs: forward passes before one backward; DPO with `concatenated_forward: false` has two, each of
+            per_device_train_batch_size rows.
+        has_reference: a frozen second model in memory.
     Raises:
         RecipeError: optimizer-memory-unknown; memory-setting-unknown.
     Source: arXiv 1910.02054 (weights, gradients, states by ZeRO stage); the rest docs/plan.md.
@@ -206,6 +241,9 @@ def estimate_memory(
         gradient_checkpointing,
         gradient_accumulation_steps,
         lora,
+        head,
+        num_graphs,
+        has_reference,
     )
     return _assemble(run)
 
@@ -216,39 +254,44 @@ def _assemble(run: _Run) -> MemoryEstimate:
     masters = FLOAT32 * run.trained // run.optimizer_sharded_by if run.deepspeed else 0
     gradients = run.trained * run.trained_bytes // run.gradients_sharded_by
     optimizer = _optimizer_bytes(run) // run.optimizer_sharded_by
+    reference = run.reference_bytes // run.weights_sharded_by if run.has_reference else 0
     activations, one_layer = _activation_bytes(run)
-    head_trained = run.lora is None
-    head_forward = head_forward_bytes(run.shape, run.batch, run.precision)
-    head_backward = head_backward_bytes(run.shape, run.batch, run.precision, head_trained=head_trained)
-    head_gradient = run.graph_bytes * run.shape.embedding_parameters if head_trained else 0
-    if run.graph_bytes == BFLOAT16:
-        head_backward += head_gradient  # the float32 gradient is cast before it is freed
+    head_forward, head_backward = _head_bytes(run)
+    head_gradient = run.graph_bytes * run.head_parameters if run.lora is None else 0
 
     buffers, backward_buffers = _buffer_bytes(run)
     forward_copies, backward_copies, layer_copies = _weight_copies(run)
-    resident = weights + masters + optimizer + buffers
+    resident = weights + masters + optimizer + buffers + reference
     # ZeRO-3 sets the space for its share of the gradients aside at the start.
     accumulated = gradients if run.gradient_accumulation_steps > 1 or run.sharding == "zero3" else 0
-    kept = resident + accumulated + activations
+    forward = resident + accumulated + run.num_graphs * activations
+    # Of two graphs, the second to run backward finds the gradients of the first
+    kept = max(forward, resident + gradients + activations if run.num_graphs > 1 else 0)
+    waiting = (run.num_graphs - 1) * activations
     recomputed = one_layer if run.gradient_checkpointing else 0
     in_layer = backward_buffers + layer_backward_bytes(run.shape, run.batch, run.precision)
     last_layer = head_gradient + recomputed + max(backward_copies, layer_copies) + in_layer
     first_layer = _first_layer_bytes(run, one_layer + layer_copies + in_layer)
     moments = {
-        "end of forward": kept + forward_copies + head_forward,
+        "end of forward": forward + forward_copies + head_forward,
         "backward of the LM head": kept + backward_copies + head_backward,
         "backward of the last layer": kept + last_layer,
-        "backward of the first layer": resident + gradients + first_layer,
+        "backward of the first layer": resident + gradients + waiting + first_layer,
         "optimizer step": resident + gradients + _step_bytes(run),
     }
+    if run.has_reference:
+        # TRL makes FSDP2 shard the reference as one unit, which is gathered whole
+        gathered = run.precision.compute * run.num_parameters if run.sharding == "fsdp2" else forward_copies
+        moments["reference forward"] = resident + accumulated + gathered + max(head_forward, one_layer)
     return MemoryEstimate(
         weights=weights,
         masters=masters,
         gradients=gradients,
         optimizer=optimizer,
-        activations=activations,
+        activations=run.num_graphs * activations,
         logits=max(head_forward, head_backward),
         working=buffers + backward_buffers + max(forward_copies, backward_copies, layer_copies),
+        reference=reference,
         moments=moments,
     )
 
@@ -280,6 +323,22 @@ def _activation_bytes(run: _Run) -> tuple[int, int]:
     return run.shape.num_hidden_layers * kept + outer, layer
 
 
+def _head_bytes(run: _Run) -> tuple[int, int]:
+    """What the head needs beside the kept activations: (forward, backward)."""
+    if run.head == "score":
+        return 0, 0
+    if run.head == "logits":
+        # accelerate hands logits on in float32 where it computes in bfloat16; DeepSpeed does not
+        size = run.precision.compute if run.deepspeed or run.mixed_precision == "no" else FLOAT32
+        return logits_bytes(run.shape, run.batch, run.precision, size)
+    head_forward = head_forward_bytes(run.shape, run.batch, run.precision)
+    head_trained = run.lora is None
+    head_backward = head_backward_bytes(run.shape, run.batch, run.precision, head_trained=head_trained)
+    if run.graph_bytes == BFLOAT16 and head_trained:
+        head_backward += run.graph_bytes * run.head_parameters  # the float32 gradient is cast before it is freed
+    return head_forward, head_backward
+
+
 def _buffer_bytes(run: _Run) -> tuple[int, int]:
     """Communication buffers: (alive through the whole step, alive only while layers run backward)."""
     if run.sharding == "ddp":
@@ -293,12 +352,12 @@ def _buffer_bytes(run: _Run) -> tuple[int, int]:
 def _weight_copies(run: _Run) -> tuple[int, int, int]:
     """Cast or gathered weights in use at the end of forward, while the LM head and while a layer runs backward."""
     compute, shape = run.precision.compute, run.shape
-    layer, head = compute * shape.parameters_per_layer, compute * shape.embedding_parameters
+    layer, head = compute * shape.parameters_per_layer, compute * run.head_parameters
     if run.sharding == "fsdp2":
         # The next layer is gathered while one runs; backward adds its gradients and the buffer they are reduced from.
         return 2 * layer + head, 2 * layer + head, 4 * layer
     if run.sharding == "zero3":
-        live = compute * min(MAX_LIVE_PARAMETERS, shape.num_parameters)
+        live = compute * min(MAX_LIVE_PARAMETERS, run.num_parameters)
         return live, live, live
     cast = compute * run.layer_linear_parameters
     if run.weights_dtype == "nf4":
@@ -321,7 +380,7 @@ def _first_layer_bytes(run: _Run, layer: int) -> int:
     if run.lora is not None:
         return layer
     embedding = run.trained_bytes * run.shape.embedding_parameters
-    if run.gradient_accumulation_steps > 1 or run.shape.tie_word_embeddings:
+    if run.gradient_accumulation_steps > 1 or run.num_graphs > 1 or run.tied:
         return max(layer, embedding)
     return max(layer - embedding // run.gradients_sharded_by, 0)
 

@@ -191,6 +191,11 @@ class ModelShape:
         """All parameters but the input embedding and the LM head."""
         return self.num_hidden_layers * self.parameters_per_layer + self.hidden_size
 
+    @property
+    def scorer_parameters(self) -> int:
+        """All trained numbers of a reward model: no LM head, and a score head of hidden_size numbers."""
+        return self.embedding_parameters + self.non_embedding_parameters + self.hidden_size
+
     def lora_parameters(self, r: int, target_modules: str | Sequence[str] = ("q_proj", "v_proj")) -> int:
         """Trainable parameters of a LoRA adapter of rank r on the named projections of every layer.
 

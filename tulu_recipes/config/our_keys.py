@@ -189,7 +189,7 @@ _DPO = (
         "loss_type",
         "str list",
         "sigmoid",
-        "Loss of a pair, or a list to add up; sigmoid_norm is Tülu's; simpo stands alone.",
+        "Loss of a pair, or a list to add up; sigmoid_norm is Tülu's, simpo stands alone. " + ", ".join(DPO_LOSSES),
         "preference loss",
         choices=DPO_LOSSES,
     ),

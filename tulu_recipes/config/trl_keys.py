@@ -66,6 +66,10 @@ SET_BY_US: Mapping[str, SetByUs] = MappingProxyType(
     }
 )
 
+_NO_SMOOTHING = SetByUs(
+    0.0, (0.0,), "TRL's losses of pairs do not read it.", "remove the key; DPO has its own, label_smoothing."
+)
+
 _BY_STAGE: Mapping[str, Mapping[str, SetByUs]] = MappingProxyType(
     {
         "dpo": {
@@ -73,9 +77,11 @@ _BY_STAGE: Mapping[str, Mapping[str, SetByUs]] = MappingProxyType(
                 False, (False,), "TRL's DPOTrainer has switched it off for now and would pad without a word."
             ),
             "lora_task_type": SetByUs("CAUSAL_LM", ("CAUSAL_LM",), "DPO trains a causal language model."),
+            "label_smoothing_factor": _NO_SMOOTHING,
         },
         "reward": {
             "lora_task_type": SetByUs("SEQ_CLS", ("SEQ_CLS",), "A reward model is a sequence classifier."),
+            "label_smoothing_factor": _NO_SMOOTHING,
         },
     }
 )

@@ -185,7 +185,7 @@ def _books(sides: dict[str, _Side], pair: Row, tokenizer: PreTrainedTokenizerBas
         "rejected_ids": ids["rejected"],
         "chosen_mask": masks["chosen"],
         "rejected_mask": masks["rejected"],
-        "prefix_only": ids["chosen"] == ids["rejected"],
+        "prefix_only": ids["chosen"] == ids["rejected"] and all(tokens.values()),
         "early": shared_turns(pair["chosen"], pair["rejected"]) < last or len(pair["chosen"]) != len(pair["rejected"]),
         "over_length": long_prompt if rules.prompt_only else any(kept[s] < len(sides[s].ids) for s in SIDES),
         "answer_cut": any(cut.values()),
@@ -206,15 +206,18 @@ def _books(sides: dict[str, _Side], pair: Row, tokenizer: PreTrainedTokenizerBas
     }
 
 
-def trainable_pairs(tokenized: Dataset, *, over_length: str) -> Dataset:
-    """The pairs a run trains on: whole, different, compared on both sides, and within length unless cut.
-
-    Returns: columns `TRAINED`, and `margin` where rows have one; order kept.
+def kept_pairs(tokenized: Dataset, *, over_length: str) -> Dataset:
+    """The pairs a run trains on, with all their columns: whole, different, compared on both sides, and within length
+    unless cut; order kept.
     """
-    columns = ["fault", "supervised_tokens", "over_length", "prefix_only", "margin"]
-    flags = tokenized.select_columns(columns).to_pandas()
+    flags = tokenized.select_columns(["fault", "supervised_tokens", "over_length", "prefix_only"]).to_pandas()
     keep = (flags["fault"] == "") & (flags["supervised_tokens"] > 0) & ~flags["prefix_only"]
     if over_length in ("drop", "as_released"):
         keep &= ~flags["over_length"]
-    margin = ["margin"] if flags["margin"].notna().any() else []
-    return tokenized.select(keep.to_numpy().nonzero()[0]).select_columns([*TRAINED, *margin])
+    return tokenized.select(keep.to_numpy().nonzero()[0])
+
+
+def trainable_pairs(tokenized: Dataset, *, over_length: str) -> Dataset:
+    """`kept_pairs` with what a trainer reads: columns `TRAINED`, and `margin` where rows have one."""
+    margin = ["margin"] if tokenized.select_columns("margin").to_pandas()["margin"].notna().any() else []
+    return kept_pairs(tokenized, over_length=over_length).select_columns([*TRAINED, *margin])

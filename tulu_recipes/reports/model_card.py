@@ -7,10 +7,11 @@ import yaml
 
 from tulu_recipes import hub
 from tulu_recipes.config.recipe import Recipe
-from tulu_recipes.data.audit import Audit
 from tulu_recipes.hub_problems import RepoType
-from tulu_recipes.reports.run_report import audit_rows_markdown
-from tulu_recipes.run import package_versions, read_json, read_metrics, write_text
+from tulu_recipes.reports import preference_card
+from tulu_recipes.reports.reward_report import reward_section
+from tulu_recipes.reports.shown_metrics import data_markdown
+from tulu_recipes.run import package_versions, read_alarms, read_json, read_metrics, write_text
 
 USE = """```python
 from transformers import pipeline
@@ -19,18 +20,25 @@ chat = pipeline("text-generation", model="{name}")
 print(chat([{{"role": "user", "content": "How many legs has a cat?"}}], max_new_tokens=64, return_full_text=False))
 ```"""
 
+_TRAINED = {
+    "sft": "supervised fine-tuning on",
+    "dpo": "preference tuning (DPO) on the pairs of",
+    "reward": "training as a reward model on the pairs of",
+}
+_TAGS = {"reward": ["reward-model", "reward-trainer"]}
 
-def write_model_card(folder: Path, recipe: Recipe, audit: Audit) -> Path:
+
+def write_model_card(folder: Path, recipe: Recipe) -> Path:
     """Write the card of the model in `folder`, with metadata that the Hub understands."""
     record = read_json(folder / "run.json")
     name = record.get("hub_repo") or str(folder)  # what from_pretrained takes
     path = folder / "README.md"
-    front = yaml.safe_dump(_metadata(recipe, folder.name), sort_keys=False, allow_unicode=True)
+    front = yaml.safe_dump(_metadata(recipe, folder.name, record), sort_keys=False, allow_unicode=True)
     write_text(path, f"---\n{front}---\n\n{_body(folder, recipe, record, name)}")
     return path
 
 
-def _metadata(recipe: Recipe, name: str) -> dict[str, Any]:
+def _metadata(recipe: Recipe, name: str, record: dict[str, Any]) -> dict[str, Any]:
     base, data = recipe["model_name_or_path"], recipe["dataset_name"]
     metadata: dict[str, Any] = {"library_name": "peft" if recipe["use_peft"] else "transformers", "model_name": name}
     if not Path(base).exists():
@@ -40,37 +48,45 @@ def _metadata(recipe: Recipe, name: str) -> dict[str, Any]:
             metadata["license"] = licence
     if data and not Path(data).exists():
         metadata["datasets"] = [data]
-    metadata["pipeline_tag"] = "text-generation"
-    metadata["tags"] = ["tulu-recipes", "trl", recipe.stage]
+    metadata["pipeline_tag"] = "text-classification" if recipe.stage == "reward" else "text-generation"
+    metadata["tags"] = ["tulu-recipes", "trl", *_TAGS.get(recipe.stage, [recipe.stage])]
+    if recipe.stage != "sft":
+        metadata |= preference_card.evaluation_metadata(recipe, name, record["final_metrics"])
     return metadata
 
 
 def _body(folder: Path, recipe: Recipe, record: dict[str, Any], name: str) -> str:
     resolved = (folder / "recipe.resolved.yaml").read_text(encoding="utf-8")
     versions = ", ".join(f"{package} {version}" for package, version in package_versions().items())
+    pairs, reward = recipe.stage != "sft", recipe.stage == "reward"
+    method = preference_card.method(recipe) if pairs else []
+    papers = preference_card.papers(recipe) if pairs else []
+    launch = f"accelerate launch -m tulu_recipes.{recipe.stage} recipe.yaml"
     curve = "![curves](loss.png)\n" if read_metrics(folder) else ""
     return "\n".join(
         [
             f"# {folder.name}",
             "",
-            f"{_base(recipe)}, after supervised fine-tuning on {_data(recipe)} with `tulu_recipes`.",
+            f"{_base(recipe)}, after {_TRAINED[recipe.stage]} {_data(recipe)} with `tulu_recipes`.",
             "",
             "## How to use",
             "",
-            USE.format(name=name),
+            preference_card.use_reward(recipe, name) if reward else USE.format(name=name),
             "",
+            *method,
             "## Results",
             "",
-            *_results(record),
+            *_results(folder, recipe, record),
             "",
             curve,
+            *reward_section(folder),
             "## Data",
             "",
-            *audit_rows_markdown(read_json(folder / "audit.json")),
+            *data_markdown(read_json(folder / "audit.json"), recipe.stage),
             "",
             "## How to train it again",
             "",
-            "Save the recipe below as `recipe.yaml` and run `accelerate launch -m tulu_recipes.sft recipe.yaml`.",
+            f"Save the recipe below as `recipe.yaml` and run `{launch}`.",
             f"This run: {record['num_processes']} process(es), commit `{record['git_commit'] or 'unknown'}`.",
             "",
             "```yaml",
@@ -79,6 +95,7 @@ def _body(folder: Path, recipe: Recipe, record: dict[str, Any], name: str) -> st
             "",
             f"Software: {versions}.",
             "",
+            *papers,
             "## Licence",
             "",
             _licence(recipe),
@@ -114,14 +131,18 @@ def _mix(recipe: Recipe) -> str:
     )
 
 
-def _results(record: dict[str, Any]) -> list[str]:
-    lines = [f"- {key}: {value:.6g}" for key, value in record["final_metrics"].items()]
-    if "samples" in record:
+def _results(folder: Path, recipe: Recipe, record: dict[str, Any]) -> list[str]:
+    if recipe.stage == "sft":
+        lines = [f"- {key}: {value:.6g}" for key, value in record["final_metrics"].items()]
+    else:
+        lines = preference_card.results(recipe, record["final_metrics"])
+    if recipe.stage == "sft" and "samples" in record:
         samples = record["samples"]
         lines.append(
             f"- held-out exact match: {samples['exact_match_before']:.3f} before, "
             f"{samples['exact_match_after']:.3f} after training ({samples['rows']} rows)"
         )
+    lines += [f"- alarm at step {alarm['step']:,}: {alarm['alarm']}" for alarm in read_alarms(folder)]
     lines.append(f"- training time: {record.get('seconds', 0):,.0f} s")
     lines.append(
         f"- saved weights loaded again: logits differ by at most {record['saved_model_difference']:.2g} (relative)"

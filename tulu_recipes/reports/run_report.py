@@ -4,45 +4,35 @@ from pathlib import Path
 from typing import Any
 
 from tulu_recipes.reports.curves import draw_curves
-from tulu_recipes.run import read_json, read_metrics, write_text
+from tulu_recipes.reports.reward_report import reward_section
+from tulu_recipes.reports.shown_metrics import NUMBERS, data_markdown
+from tulu_recipes.run import read_alarms, read_json, read_metrics, write_text
 
 SHOWN_SAMPLES = 8
+Metrics = list[dict[str, Any]]
 
 
 def write_report(folder: Path) -> Path:
     """Write loss.png, samples.md and report.md from what the folder holds; returns report.md."""
     record = read_json(folder / "run.json")
-    metrics = read_metrics(folder)
+    metrics, alarms = read_metrics(folder), read_alarms(folder)
     if metrics:
-        draw_curves(metrics, folder / "loss.png", folder.name)
+        draw_curves(metrics, folder / "loss.png", folder.name, record["stage"], alarms)
     samples = read_json(folder / "samples.json") if (folder / "samples.json").is_file() else []
     if samples:
-        write_text(folder / "samples.md", render_samples(samples))
+        write_text(folder / "samples.md", render_samples(samples, record["stage"]))
     path = folder / "report.md"
-    write_text(path, _render(folder, record, metrics, samples))
+    lines = [
+        *_head(folder.name, record),
+        *_alarms(alarms),
+        *_numbers(metrics, record),
+        *reward_section(folder),
+        *_data(folder, record["stage"]),
+        *_samples(samples, record["stage"]),
+        *_recipe(folder),
+    ]
+    write_text(path, "\n".join(lines))
     return path
-
-
-def _render(folder: Path, record: dict[str, Any], metrics: list[dict[str, Any]], samples: list[dict[str, str]]) -> str:
-    lines = _head(folder.name, record)
-    if metrics:
-        lines += ["![curves](loss.png)", "", *_first_and_last(metrics), ""]
-    if "samples" in record:
-        before, after = record["samples"]["exact_match_before"], record["samples"]["exact_match_after"]
-        lines += [f"Held-out exact match: **{before:.3f} → {after:.3f}** on {record['samples']['rows']} rows.", ""]
-    if (folder / "audit.json").is_file():
-        lines += ["## Supervision", "", *audit_rows_markdown(read_json(folder / "audit.json")), ""]
-    if samples:
-        lines += [
-            "## Samples",
-            "",
-            render_samples(samples[:SHOWN_SAMPLES]),
-            "All of them: [samples.md](samples.md)",
-            "",
-        ]
-    resolved = (folder / "recipe.resolved.yaml").read_text(encoding="utf-8").rstrip()
-    lines += ["## Recipe", "", "```yaml", resolved, "```", ""]
-    return "\n".join(lines)
 
 
 def _head(name: str, record: dict[str, Any]) -> list[str]:
@@ -63,42 +53,75 @@ def _head(name: str, record: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _first_and_last(metrics: list[dict[str, Any]]) -> list[str]:
-    lines = ["| | first | last |", "|---|---|---|"]
-    for name in ("loss", "eval_loss", "mean_token_accuracy", "grad_norm", "num_supervised_tokens"):
-        values = [line[name] for line in metrics if name in line]
-        if values:
-            lines.append(f"| {name} | {values[0]:,.6g} | {values[-1]:,.6g} |")
+def _alarms(alarms: list[dict[str, Any]]) -> list[str]:
+    if not alarms:
+        return []
+    shown = [f"- **{alarm['alarm']}** at step {alarm['step']:,}. {alarm['message']}" for alarm in alarms]
+    return ["## Alarms", "", *shown, ""]
+
+
+def _numbers(metrics: Metrics, record: dict[str, Any]) -> list[str]:
+    if not metrics:
+        return []
+    lines = ["## Training", "", "![curves](loss.png)", "", *_first_and_last(metrics, record["stage"]), ""]
+    samples = record.get("samples")
+    if samples:
+        before, after = samples["exact_match_before"], samples["exact_match_after"]
+        # free answers to preference prompts are never the chosen one word for word
+        if record["stage"] == "sft" or after:
+            lines += [f"Held-out exact match: **{before:.3f} → {after:.3f}** on {samples['rows']} rows.", ""]
     return lines
 
 
-def audit_rows_markdown(audit: dict[str, Any]) -> list[str]:
-    """The audit table as Markdown, sources first, total last."""
-    columns = [
-        "rows",
-        "trained_rows",
-        "tokens",
-        "supervised_tokens",
-        "rows_cut",
-        "answers_cut",
-        "unsupervised",
-        "broken",
-    ]
-    lines = ["| source | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
-    for name, counts in [*audit["sources"].items(), ("total", audit["total"])]:
-        cell = name.replace("|", "\\|")
-        lines.append(f"| {cell} | " + " | ".join(f"{counts[column]:,}" for column in columns) + " |")
+def _first_and_last(metrics: Metrics, stage: str) -> list[str]:
+    held_out = any("eval_loss" in line for line in metrics)
+    prefixes = ("", "eval_") if held_out else ("",)
+    lines = ["| training, and held-out | first | last | held-out first | last |", "|---|---:|---:|---:|---:|"]
+    if not held_out:
+        lines = ["| training | first | last |", "|---|---:|---:|"]
+    for name, label in NUMBERS[stage].items():
+        cells = []
+        for prefix in prefixes:
+            values = [line[prefix + name] for line in metrics if prefix + name in line]
+            cells += [_number(values[0]), _number(values[-1])] if values else ["", ""]
+        if any(cells):
+            lines.append(f"| {label} | {' | '.join(cells)} |")
     return lines
 
 
-def render_samples(samples: list[dict[str, str]]) -> str:
+def _number(value: float) -> str:
+    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _data(folder: Path, stage: str) -> list[str]:
+    if not (folder / "audit.json").is_file():
+        return []
+    title = "Supervision" if stage == "sft" else "Length report"
+    return [f"## {title}", "", *data_markdown(read_json(folder / "audit.json"), stage), ""]
+
+
+def _samples(samples: list[dict[str, str]], stage: str) -> list[str]:
+    if not samples:
+        return []
+    shown = render_samples(samples[:SHOWN_SAMPLES], stage)
+    return ["## Samples", "", shown, "All of them: [samples.md](samples.md)", ""]
+
+
+def _recipe(folder: Path) -> list[str]:
+    resolved = (folder / "recipe.resolved.yaml").read_text(encoding="utf-8").rstrip()
+    return ["## Recipe", "", "```yaml", resolved, "```", ""]
+
+
+def render_samples(samples: list[dict[str, str]], stage: str = "sft") -> str:
     """Prompt, expected answer, answer before and answer after training, as a person would read them."""
     blocks = []
     for number, sample in enumerate(samples, start=1):
-        mark = "right" if sample["after"].strip() == sample["expected"].strip() else "wrong"
+        right = sample["after"].strip() == sample["expected"].strip()
+        mark = (" (right)" if right else " (wrong)") if stage == "sft" else ""
         blocks.append(
-            f"**{number}.** {_quote(sample['prompt'])}\n\n- expected: {_code(sample['expected'])}\n"
-            f"- before: {_code(sample['before'])}\n- after: {_code(sample['after'])} ({mark})\n"
+            f"**{number}.** {_quote(sample['prompt'])}\n\n"
+            f"- {'expected' if stage == 'sft' else 'chosen'}: {_code(sample['expected'])}\n"
+            f"- before: {_code(sample['before'])}\n- after: {_code(sample['after'])}{mark}\n"
         )
     return "\n".join(blocks)
 

@@ -15,6 +15,7 @@ from trl.trainer.utils import create_model_from_path
 
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.errors import Problem, RecipeError
+from tulu_recipes.trainers.alarms import AlarmRules
 from tulu_recipes.trainers.dpo import DPOConfig
 from tulu_recipes.trainers.reward import RewardConfig, load_scorer
 from tulu_recipes.trainers.sft import SFTConfig
@@ -56,6 +57,10 @@ def dpo_arguments(recipe: Recipe) -> DPOConfig | CPOConfig:
         return CPOConfig(**values, loss_type="simpo", cpo_alpha=0.0, simpo_gamma=recipe["simpo_gamma"])
     ours = ("masking", "mask_termination_tokens", "concatenated_forward", "loss_weights", "ref_log_probs_cache")
     return DPOConfig(**values, loss_type=recipe.loss_types(), **{key: recipe[key] for key in ours})
+
+
+def alarm_rules(recipe: Recipe) -> AlarmRules:
+    return AlarmRules(recipe["alarm_window"], recipe["alarm_chosen_drop"], recipe["alarm_accuracy"])
 
 
 def _arguments(recipe: Recipe, config: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from tulu_recipes.algorithms.preference import length_normalized_dpo_loss
 from tulu_recipes.data.pairs import SIDES, TRAINED, Masking, PairRules, tokenize_pairs, trainable_pairs
 from tulu_recipes.errors import DataError, Problem, RecipeError
 from tulu_recipes.trainers.exact import Batch
-from tulu_recipes.trainers.pairs import PairTrainer, pair_means
+from tulu_recipes.trainers.pairs import PairTrainer, pair_means, ranked_rightly
 from tulu_recipes.trainers.ref_cache import LogProbs, RefCache, describe_weights, digest_rows
 
 
@@ -226,7 +226,7 @@ class DPOTrainer(PairTrainer, _TrlDPOTrainer):  # trl is untyped
             {
                 "chosen_reward": chosen_reward,
                 "rejected_reward": rejected_reward,
-                "right": chosen_reward > rejected_reward,
+                "right": ranked_rightly(chosen_reward, rejected_reward),
                 "chosen_logps": chosen,
                 "rejected_logps": rejected,
                 "chosen_gain": chosen - ref_chosen,

@@ -17,10 +17,14 @@ class PairTrainer(ExactTrainer):
     also where the last step of an epoch holds fewer. What is logged are means over all pairs since the last line.
     """
 
+    args: Any  # the configuration of a TRL trainer that can switch dropout off
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # sums over pairs since the last log line, by name; those of training on this rank alone
         self.sums: dict[str, Counter[str]] = {"train": Counter(), "eval": Counter()}
         super().__init__(*args, **kwargs)
+        if self.args.disable_dropout:
+            switch_off_attention_dropout(self.model)
 
     @property
     def mode(self) -> str:
@@ -73,6 +77,18 @@ class PairTrainer(ExactTrainer):
     def restore_progress(self) -> None:
         super().restore_progress()
         self.sums["train"] = Counter(self.progress.sums)
+
+
+def ranked_rightly(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
+    """1 where chosen has the higher reward, 0 where rejected has, 0.5 for a tie, as before the first step: (B,)."""
+    return ((chosen > rejected).float() + (chosen >= rejected).float()) / 2
+
+
+def switch_off_attention_dropout(model: torch.nn.Module) -> None:
+    """What TRL's `disable_dropout` leaves on: most models keep this rate as a number, not as a torch.nn.Dropout."""
+    for module in model.modules():
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
 def pair_means(sums: Mapping[str, float]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import AutoPeftModelForSequenceClassification
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import RewardConfig as _TrlRewardConfig
@@ -17,7 +18,7 @@ from trl.trainer.utils import create_model_from_path
 
 from tulu_recipes.data.pairs import PairRules, tokenize_pairs, trainable_pairs
 from tulu_recipes.trainers.exact import Batch
-from tulu_recipes.trainers.pairs import PairTrainer
+from tulu_recipes.trainers.pairs import PairTrainer, ranked_rightly
 
 
 @dataclass
@@ -40,6 +41,15 @@ def load_scorer(name: str, **kwargs: Any) -> PreTrainedModel:
         init_score_head(model)
     # vLLM then gives the score itself and not its sigmoid
     model.config.problem_type = "regression"
+    return model
+
+
+def load_adapted_scorer(name: str, **kwargs: Any) -> PreTrainedModel:
+    """A reward model saved as an adapter, on its base, whose head the adapter brings. kwargs: of `from_pretrained`."""
+    with suppress_seqcls_warning():
+        # num_labels of the base; an adapter's configuration does not say
+        loaded: Any = AutoPeftModelForSequenceClassification.from_pretrained(name, num_labels=1, **kwargs)
+    model: PreTrainedModel = loaded
     return model
 
 
@@ -101,7 +111,7 @@ class RewardTrainer(PairTrainer, _TrlRewardTrainer):  # trl is untyped
         if self.model.training:
             loss = loss * self.step_weight(len(chosen))
             self.stop_unless_finite(loss)
-        self.note({"chosen": chosen, "rejected": rejected, "right": chosen > rejected})
+        self.note({"chosen": chosen, "rejected": rejected, "right": ranked_rightly(chosen, rejected)})
         return (loss, outputs) if return_outputs else loss
 
     def means(self, sums: Mapping[str, float]) -> dict[str, float]:
@@ -109,6 +119,8 @@ class RewardTrainer(PairTrainer, _TrlRewardTrainer):  # trl is untyped
         return {
             "accuracy": sums["right"] / pairs,
             "margin": (sums["chosen"] - sums["rejected"]) / pairs,
+            "min_reward": min(self._metrics[self.mode]["min_reward"]),  # TRL keeps those of each micro-batch
+            "max_reward": max(self._metrics[self.mode]["max_reward"]),
             "mean_reward": (sums["chosen"] + sums["rejected"]) / (2 * pairs),
             "rewards/chosen": sums["chosen"] / pairs,
             "rewards/rejected": sums["rejected"] / pairs,

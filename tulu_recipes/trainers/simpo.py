@@ -10,7 +10,7 @@ from trl.experimental.cpo import CPOConfig, CPOTrainer
 
 from tulu_recipes.data.pairs import SIDES
 from tulu_recipes.trainers.exact import Batch
-from tulu_recipes.trainers.pairs import PairTrainer, pair_means
+from tulu_recipes.trainers.pairs import PairTrainer, pair_means, ranked_rightly
 
 __all__ = ["CPOConfig", "SimPOTrainer"]
 
@@ -67,7 +67,7 @@ class SimPOTrainer(PairTrainer, CPOTrainer):  # trl is untyped
             {
                 "chosen_reward": chosen,
                 "rejected_reward": rejected,
-                "right": chosen > rejected,
+                "right": ranked_rightly(chosen, rejected),
                 "chosen_logps": policy_chosen_logps * lengths["chosen"],
                 "rejected_logps": policy_rejected_logps * lengths["rejected"],
                 "chosen_tokens": lengths["chosen"],

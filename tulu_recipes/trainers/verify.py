@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification
+from peft import AutoPeftModelForCausalLM
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, Trainer
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from tulu_recipes.errors import Problem, TrainingError
+from tulu_recipes.trainers.reward import load_adapted_scorer
 
 PROBE_TOKENS = 64
 
@@ -55,13 +56,11 @@ def check_saved(
     adapter = (folder / "adapter_config.json").is_file()
     dtype = torch.float32 if adapter else AutoConfig.from_pretrained(folder).dtype
     info: dict[str, Any] = {}
-    adapted: Any = AutoPeftModelForSequenceClassification if scorer else AutoPeftModelForCausalLM
+    adapted: Any = load_adapted_scorer if scorer else AutoPeftModelForCausalLM.from_pretrained
     whole: Any = AutoModelForSequenceClassification if scorer else AutoModelForCausalLM
-    if adapter and scorer:
-        load |= {"num_labels": 1}  # of the base; an adapter's configuration does not say
     try:
         if adapter:
-            model: Any = adapted.from_pretrained(folder, dtype=dtype, **load)
+            model: Any = adapted(str(folder), dtype=dtype, **load)
         else:
             loaded: Any = whole.from_pretrained(folder, dtype=dtype, output_loading_info=True, **load)
             model, info = loaded
