@@ -106,7 +106,8 @@ def _fork(arguments: list[str], output: Path) -> None:
     torch.set_num_threads(1)  # a pool of threads does not survive the copy
     for stage in ("sft", "dpo"):
         import_module(f"trl.scripts.{stage}").make_parser()
-    import_module("tulu_recipes.trainers.arguments")
+    for name in ("trainers.arguments", "prepare", "finish"):
+        import_module(f"tulu_recipes.{name}")
     process = get_context("fork").Process(target=_run_into, args=(timed_run.main, arguments, output))
     process.start()
     process.join()

@@ -86,7 +86,7 @@ def test_a_stop_between_two_logs_and_between_epochs_leaves_no_trace(tmp_path: Pa
 
 def test_kill_9_of_a_dpo_run_and_the_same_command_give_the_uninterrupted_run(tmp_path: Path) -> None:
     keys: dict[str, Any] = {"beta": 5.0, "loss_type": "sigmoid_norm", "masking": "all_assistant_turns"}
-    keys |= {"precompute_ref_log_probs": True, "logging_steps": 2, "num_train_epochs": 4}
+    keys |= {"precompute_ref_log_probs": True, "logging_steps": 2, "num_train_epochs": 3}
     whole = write_pair_recipe(tmp_path / "whole", **keys)
     shared = {"model_name_or_path": str(whole.parent / "base"), "dataset_name": str(whole.parent / "rows.jsonl")}
     shared |= {"ref_log_probs_cache": str(tmp_path / "reference")}
@@ -101,7 +101,7 @@ def test_kill_9_of_a_dpo_run_and_the_same_command_give_the_uninterrupted_run(tmp
     while not any(line["step"] >= 8 for line in read_metrics(run)):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
 
