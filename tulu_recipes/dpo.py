@@ -38,12 +38,15 @@ def train(recipe: "Recipe") -> int:
     from tulu_recipes.trainers.arguments import adapter_config, alarm_rules, dpo_arguments, load_model, load_reference
     from tulu_recipes.trainers.callbacks import MetricsCallback, ProgressCallback, StopOnSignal
     from tulu_recipes.trainers.dpo import DPOTrainer
+    from tulu_recipes.trainers.reference import check_cache
     from tulu_recipes.trainers.simpo import SimPOTrainer
 
     check_data_named(recipe)
     build_base_model(recipe)
     data = prepare_data(recipe)  # tokens, masks, and the length report; refuses what cannot be compared
     args = dpo_arguments(recipe)
+    if recipe["ref_log_probs_cache"]:
+        check_cache(args, {"train": data.train, "eval": data.heldout}, data.tokenizer)
     run = open_recipe_run(recipe, data, args)
     if run.status == FINISHED and not (recipe["push_to_hub"] and not run.record["pushed_to"]):
         run.say(f"This run is finished: {run.folder}/report.md. For another one, name a new output_dir.")

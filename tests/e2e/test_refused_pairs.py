@@ -98,3 +98,18 @@ def test_models_that_cannot_be_tuned_are_refused_before_anything_else(tmp_path: 
     (tmp_path / "bare" / "config.json").write_text(json.dumps(scorer))
     reward = write_pair_recipe(tmp_path / "b", model_name_or_path=str(tmp_path / "bare"), beta=0)
     assert slugs(run_here("dpo", reward).stderr) == {"wrong-architecture", "out-of-range"}
+
+
+def test_a_cache_of_other_pairs_is_refused_before_a_model_is_loaded_or_a_folder_made(tmp_path: Path) -> None:
+    cached = {"precompute_ref_log_probs": True, "ref_log_probs_cache": str(tmp_path / "cache"), "max_steps": 1}
+    first = run_here("dpo", write_pair_recipe(tmp_path / "a", **cached))
+    assert first.returncode == 0, first.stderr
+    other = run_here("dpo", write_pair_recipe(tmp_path / "b", masking="all_assistant_turns", **cached))
+    assert (other.returncode, slugs(other.stderr)) == (2, {"ref-cache-other"})
+    assert "masking (last_turn → all_assistant_turns)" in other.stderr
+    assert not (tmp_path / "b" / "run").exists()
+    (tmp_path / "file").write_text("no folder")
+    file = run_here(
+        "dpo", write_pair_recipe(tmp_path / "c", **cached | {"ref_log_probs_cache": str(tmp_path / "file")})
+    )
+    assert (file.returncode, slugs(file.stderr)) == (2, {"ref-cache-other"})

@@ -90,8 +90,8 @@ def explain(name: str, value: float, rules: AlarmRules, has_reference: bool) -> 
     return (
         f"{window} {value:.0%} of the pairs were ranked rightly (limit "
         f"{rules.accuracy:.0%}), about as by a coin: the model does not learn what is preferred. Usual causes: a "
-        "learning rate that is too low or lost in bfloat16 weights, chosen and rejected swapped or nearly identical in many pairs, or a masking "
-        "that compares other turns than those that differ."
+        "learning rate that is too low or lost in bfloat16 weights, chosen and rejected swapped or nearly identical "
+        "in many pairs, or a masking that compares other turns than those that differ."
     )
 
 

@@ -1,31 +1,22 @@
 """DPO whose masking is named, whose logs are those of its loss, and whose step is one mean over its pairs."""
 
-import hashlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from accelerate.utils import broadcast, broadcast_object_list
 from datasets import Dataset
-from rich.console import Console
-from rich.progress import track
-from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
-from torch.utils.data import DataLoader
 from trl import DPOConfig as _TrlDPOConfig
 from trl import DPOTrainer as _TrlDPOTrainer
-from trl.models import prepare_deepspeed
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import pad
 
 from tulu_recipes.algorithms.preference import length_normalized_dpo_loss
 from tulu_recipes.data.pairs import SIDES, TRAINED, Masking, PairRules, tokenize_pairs, trainable_pairs
-from tulu_recipes.errors import DataError, Problem, RecipeError
+from tulu_recipes.errors import Problem, RecipeError
 from tulu_recipes.trainers.exact import Batch
-from tulu_recipes.trainers.pairs import PairTrainer, pair_means, ranked_rightly
-from tulu_recipes.trainers.ref_cache import LogProbs, RefCache, describe_weights, digest_rows
+from tulu_recipes.trainers.pairs import pair_means, ranked_rightly
+from tulu_recipes.trainers.reference import ReferenceTrainer
 
 
 @dataclass
@@ -75,7 +66,7 @@ class PairCollator(DataCollatorForPreference):  # trl is untyped
         return batch
 
 
-class DPOTrainer(PairTrainer, _TrlDPOTrainer):  # trl is untyped
+class DPOTrainer(ReferenceTrainer, _TrlDPOTrainer):  # trl is untyped
     """TRL's DPOTrainer, whose losses are computed by TRL on the tokens that `masking` names.
 
     The loss of a step is the mean over its pairs; TRL's `sft` term is the mean over the chosen tokens of the whole
@@ -116,26 +107,6 @@ class DPOTrainer(PairTrainer, _TrlDPOTrainer):  # trl is untyped
         if args.precompute_ref_log_probs:
             self.ref_model = None  # what it had to say is in the rows; its memory is the policy's
 
-    @property
-    def ref_model(self) -> Any:
-        return self._ref_model
-
-    @ref_model.setter
-    def ref_model(self, model: Any) -> None:
-        sharded = isinstance(model, FSDPModule | FullyShardedDataParallel)
-        if model is not None and self.is_fsdp_enabled and not sharded:
-            self._send_weights(model)
-        self._ref_model = model
-
-    def _send_weights(self, model: torch.nn.Module) -> None:
-        """The main process's weights, to every rank.
-
-        Under FSDP transformers reads a model on the first process of a machine alone (`cpu_ram_efficient_loading`).
-        accelerate sends the policy's weights on; TRL's `prepare_fsdp` shards a reference of zeros.
-        """
-        for tensor in (*model.parameters(), *model.buffers()):
-            tensor.data.copy_(broadcast(tensor.data.to(self.accelerator.device)))
-
     # ---- rows
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: DPOConfig, dataset_name: str) -> Dataset:
@@ -172,13 +143,13 @@ class DPOTrainer(PairTrainer, _TrlDPOTrainer):  # trl is untyped
         if return_outputs:  # TRL runs the model again for them, and so shall not we
             return super().compute_loss(model, inputs, return_outputs=True)
         if "ref_chosen_logps" not in inputs:
-            reference = self._passes(self.ref_model or self.model)
+            reference = self.passes(self.ref_model or self.model)
             chosen, rejected = self.compute_ref_log_probs(reference, inputs)
             inputs = inputs | {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
         seen: list[torch.Tensor] = []
         cached, self.precompute_ref_logps = self.precompute_ref_logps, True  # TRL: the batch has them
         try:
-            loss = super().compute_loss(self._passes(model, seen.append), inputs)
+            loss = super().compute_loss(self.passes(model, seen.append), inputs)
         finally:
             self.precompute_ref_logps = cached
         loss = loss * self.step_weight(len(inputs["ref_chosen_logps"])) if self.model.training else loss
@@ -198,7 +169,7 @@ class DPOTrainer(PairTrainer, _TrlDPOTrainer):  # trl is untyped
             return total / chosen_mask.sum()
         return total * self.counts.num_microbatches / self._chosen_tokens
 
-    def _passes(self, model: Any, see: Callable[[torch.Tensor], None] | None = None) -> Callable[..., Any]:
+    def passes(self, model: Any, see: Callable[[torch.Tensor], None] | None = None) -> Callable[..., Any]:
         """`model`, run over both halves of a batch at once or apart; `see` gets the per-token logps, (2B, L - 1)."""
 
         def forward(**kwargs: Any) -> Any:
@@ -238,97 +209,6 @@ class DPOTrainer(PairTrainer, _TrlDPOTrainer):  # trl is untyped
 
     def means(self, sums: Mapping[str, float]) -> dict[str, float]:
         return pair_means(sums)
-
-    # ---- reference log-probs on disk
-
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """The rows with the columns ref_chosen_logps and ref_rejected_logps, from the cache as far as it is there.
-
-        Raises:
-            DataError: the cache was made for something else.
-        """
-        cache = self._open_cache(dataset, name)
-        missing = self._agree([part for part in cache.parts() if cache.read(part) is None])
-        model = self._precompute_model() if missing else None
-        for part in self._shown(missing, name):
-            values = self._ref_logps_of(model, dataset.select(part), batch_size)
-            if self.accelerator.is_main_process:
-                cache.write(part, values)
-        self.accelerator.wait_for_everyone()
-        found = cache.read_all()
-        for side in SIDES:
-            dataset = dataset.add_column(f"ref_{side}_logps", found[side].numpy())
-        return dataset
-
-    def _open_cache(self, dataset: Dataset, name: str) -> RefCache:
-        """The same on every rank; what only one process should read or decide is the main one's."""
-        folder = Path(self.args.ref_log_probs_cache or Path(self.args.output_dir) / "ref_log_probs") / name
-        identity = self._agree(self._describe_reference(dataset) if self.accelerator.is_main_process else None)
-        cache = RefCache(folder, identity, len(dataset))
-        problem, damaged = self._agree((cache.problem(), [part for part in cache.parts() if cache.is_damaged(part)]))
-        if problem is not None:
-            raise DataError(problem)
-        if damaged and self.accelerator.is_main_process:
-            sys.stderr.write(f"{folder}: {len(damaged)} damaged file(s) of reference log-probs are computed again.\n")
-        return cache
-
-    def _describe_reference(self, dataset: Dataset) -> dict[str, Any]:
-        """Everything that reference log-probs depend on."""
-        config, rules = self.accelerator.unwrap_model(self.ref_model or self.model).config, self.args
-        template = self._tokenizer.chat_template or ""
-        return {
-            "rows": digest_rows(dataset, TRAINED),
-            "chat_template": hashlib.sha256(str(template).encode()).hexdigest(),
-            "masking": rules.masking,
-            "mask_termination_tokens": rules.mask_termination_tokens,
-            "max_length": rules.max_length,
-            "ld_alpha": rules.ld_alpha,
-            "weights": describe_weights(config._name_or_path, config._commit_hash) or self._precompute_model_hash,
-            "dtype": str(self.model.dtype),
-            "autocast": self.accelerator.mixed_precision,
-        }
-
-    def _agree(self, value: Any) -> Any:
-        """The main process's value, on every rank."""
-        values = [value]
-        broadcast_object_list(values, from_process=0)
-        return values[0]
-
-    def _precompute_model(self) -> Any:
-        """What computes reference log-probs before training: TRL prepares the policy where it is sharded already.
-
-        Raises:
-            RecipeError: it would be a policy that FSDP has not handed its weights yet.
-        """
-        if self.ref_model is None and self.is_fsdp_enabled:
-            raise RecipeError(
-                Problem(
-                    "ref-cache-fsdp-adapter",
-                    "precompute_ref_log_probs",
-                    "Under FSDP only the first process holds the model's weights before training, so the log-probs "
-                    "of a model whose adapter is switched off cannot be computed then.",
-                    "write  precompute_ref_log_probs: false  (an adapter needs no second model), or use DeepSpeed.",
-                )
-            )
-        if self.ref_model is None and self.is_deepspeed_enabled:
-            self._precompute_engine = self._precompute_engine or prepare_deepspeed(self.model, self.accelerator)
-            return self._precompute_engine
-        return self.ref_model or self.model
-
-    def _ref_logps_of(self, model: Any, dataset: Dataset, batch_size: int) -> LogProbs:
-        """Summed log-probs of these rows, gathered in their order: chosen and rejected (rows,) float32."""
-        loader = DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator, shuffle=False)
-        found: dict[str, list[torch.Tensor]] = {side: [] for side in SIDES}
-        for batch in self.accelerator.prepare_data_loader(loader):
-            both = self.compute_ref_log_probs(self._passes(model), batch)
-            for side, values in zip(SIDES, self.accelerator.gather_for_metrics(both), strict=True):
-                found[side].append(values.float().cpu())
-        return {side: torch.cat(values) for side, values in found.items()}
-
-    def _shown(self, parts: list[range], name: str) -> Iterator[range]:
-        """The parts one by one, with what is done and left on the terminal of the main process."""
-        console = Console(stderr=True, quiet=not self.accelerator.is_main_process)
-        yield from track(parts, f"Reference log-probs ({name})", console=console, disable=not parts)
 
 
 def _halves(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

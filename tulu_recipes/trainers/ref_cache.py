@@ -44,8 +44,12 @@ class RefCache:
     def __init__(self, folder: Path, identity: Mapping[str, Any], num_rows: int) -> None:
         self.folder, self.identity, self.num_rows = folder, dict(identity), num_rows
 
-    def problem(self) -> Problem | None:
-        """Why this folder must not be used; None when it is empty or of the same reference."""
+    def problem(self, *, whole: bool = True) -> Problem | None:
+        """Why this folder must not be used; None when it is empty or of the same reference.
+
+        Args:
+            whole: the identity says everything; otherwise what it says is compared.
+        """
         mark = self.folder / MARK
         if not mark.is_file():
             if not any(self.folder.glob("rows-*.safetensors")):
@@ -53,7 +57,8 @@ class RefCache:
             return self._other(f"{MARK} is missing, which says what the log-probs in this folder belong to.")
         try:
             found = json.loads(mark.read_text(encoding="utf-8"))
-            keys = sorted(key for key in self.identity.keys() | found if self.identity.get(key) != found.get(key))
+            compared = self.identity.keys() | (found if whole else {})
+            keys = sorted(key for key in compared if self.identity.get(key) != found.get(key))
         except (ValueError, AttributeError, TypeError):
             return self._other(f"{MARK} is damaged, which says what the log-probs in this folder belong to.")
         if not keys:
