@@ -84,7 +84,8 @@ def keys_for(stage: str) -> Mapping[str, Key]:
         KeyError: for a stage that has no recorded surface.
     """
     recorded = json.loads(SURFACE.read_text(encoding="utf-8"))["stages"][stage]
-    ours = {key.name: key for key in OUR_KEYS[stage]}
+    groups = list(dict.fromkeys(key.group for key in OUR_KEYS[stage]))
+    ours = {key.name: key for key in sorted(OUR_KEYS[stage], key=lambda key: groups.index(key.group))}
     # pad_token is a key of both: TRL's is deprecated and only names a token that must exist already.
     trl = {name: _trl_key(stage, name, entry) for name, entry in recorded.items() if name not in ours}
     return MappingProxyType({**ours, **trl})
