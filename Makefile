@@ -81,7 +81,7 @@ check: setup ## ruff and strict mypy
 
 .PHONY: test
 test: setup ## the whole offline suite: unit, integration, e2e, slow; all but what needs a GPU
-	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: golden
 golden: setup ## record the trajectories of the tiny recipes anew; say why in CHANGELOG.md
