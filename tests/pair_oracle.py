@@ -114,10 +114,16 @@ def _sides(name: str, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], beta: 
         f"{name}/chosen": sum(chosen) / len(chosen),
         f"{name}/rejected": sum(rejected) / len(rejected),
         f"{name}/margins": (sum(chosen) - sum(rejected)) / len(chosen),
-        f"{name}/accuracies": sum(a > b for a, b in zip(chosen, rejected, strict=True)) / len(chosen),
+        f"{name}/accuracies": sum(_rank(a, b) for a, b in zip(chosen, rejected, strict=True)) / len(chosen),
     }
 
 
 def _gradients(model: torch.nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     names, parameters = zip(*[(n, p) for n, p in model.named_parameters() if p.requires_grad], strict=True)
     return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+
+
+def _rank(chosen: float, rejected: float) -> float:
+    if chosen == rejected:
+        return 0.5
+    return 1.0 if chosen > rejected else 0.0

@@ -35,7 +35,10 @@ MADE_AT_RUN_TIME = {
     "recipes/smollm2/sft.yaml": [
         "--dataset_name=data_mixes/tiny/sft.jsonl",
         "--eval_dataset_name=data_mixes/tiny/sft_heldout.jsonl",
-    ]
+    ],
+    # the model of the stage before
+    "recipes/tiny/reward.yaml": ["--model_name_or_path=somebody/tiny-sft"],
+    "recipes/tiny/dpo.yaml": ["--model_name_or_path=somebody/tiny-sft"],
 }
 
 HEADER = ("Version", "Status", "Needs", "Run", "Try first", "Sources", "Deviates", "Next")
