@@ -94,13 +94,15 @@ def _compare_counters(recipe: Recipe, data: StageData, trainer: Any) -> dict[str
     seen = {"tokens": trainer._total_train_tokens, "supervised_tokens": trainer.progress.supervised_tokens}
     if recipe.stage == "reward":  # whose every token is read, and none predicted
         promised["supervised_tokens"] = promised["tokens"]
-    # a sampler repeats rows where they do not divide among the processes, and max_steps cuts epochs
+    # max_steps cuts epochs; in SFT a sampler repeats rows where they do not divide among the processes
     per_step = trainer.args.per_device_train_batch_size * processes
-    comparable = trainer.args.max_steps <= 0 and float(epochs).is_integer()
+    whole = trainer.args.max_steps <= 0 and float(epochs).is_integer()
+    comparable = whole and not trainer.args.dataloader_drop_last
     # TRL counts what fills a padding-free row as tokens
     padding_free = recipe.values.get("packing") or recipe.values.get("padding_free")
     filled = bool(padding_free and trainer.args.pad_to_multiple_of)
-    comparable = comparable and not filled and (processes == 1 or len(trainer.train_dataset) % per_step == 0)
+    repeats = recipe.stage == "sft" and processes > 1 and len(trainer.train_dataset) % per_step > 0
+    comparable = comparable and not filled and not repeats
     if comparable and promised != seen:
         raise TrainingError(
             Problem(

@@ -32,10 +32,18 @@ def _cases() -> dict[str, dict[str, Any]]:
     }
     resumed |= {"save_strategy": "steps", "save_steps": 3, "train_sampling_strategy": "random", "optim": "adamw_torch"}
     few = _half(1, 4) | {"rows": 6}  # of the 8 that a step could hold
+    # the last micro-batch: one pair and a repeat for one process, two repeats for the other
+    odd = _half(2, 2) | {"rows": 5}
     return {
         "norm-4x1": norm | _half(4, 1),
         "norm-1x4": norm | _half(1, 4),
         "norm-few": norm | few,
+        "norm-odd": norm | odd,
+        "sft-odd": imitating | odd,
+        "simpo-odd": simpo | odd,
+        "reward-odd": reward | odd,
+        "reward-seven": reward | odd | {"rows": 7},
+        "norm-seven": norm | odd | {"rows": 7},
         "sigmoid-2x2": summed | _half(2, 2),
         "sft-1x4": imitating | _half(1, 4),
         "sft-few": imitating | few,

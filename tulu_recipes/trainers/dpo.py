@@ -124,12 +124,13 @@ class DPOTrainer(ReferenceTrainer, _TrlDPOTrainer):  # trl is untyped
     # ---- the loss
 
     def count_batch(self, batch: Batch) -> tuple[int, int]:
-        return len(batch["input_ids"]) // 2, int(batch["completion_mask"].sum())
+        return self.pairs_in(batch), int(batch["completion_mask"].sum())
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         samples, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.sft_weight:
-            chosen = sum(int(_halves(batch["completion_mask"])[0].sum()) for batch in samples)
+            real = [batch for batch, pairs in zip(samples, self._real, strict=True) if pairs]
+            chosen = sum(int(_halves(batch["completion_mask"])[0].sum()) for batch in real)
             self._chosen_tokens = int(self.accelerator.gather(torch.tensor([chosen], device=device)).sum())
         return samples, num_items
 
@@ -149,16 +150,18 @@ class DPOTrainer(ReferenceTrainer, _TrlDPOTrainer):  # trl is untyped
         seen: list[torch.Tensor] = []
         cached, self.precompute_ref_logps = self.precompute_ref_logps, True  # TRL: the batch has them
         try:
-            loss = super().compute_loss(self.passes(model, seen.append), inputs)
+            with self.alone():
+                loss = super().compute_loss(self.passes(model, seen.append), inputs)
         finally:
             self.precompute_ref_logps = cached
-        loss = loss * self.step_weight(len(inputs["ref_chosen_logps"])) if self.model.training else loss
+        pairs = self.take_pairs(inputs)
+        loss = loss * self.step_weight(pairs) if self.model.training else loss
         per_token_logps = seen[0]
-        if self.sft_weight:
+        if self.sft_weight and pairs:
             loss = loss + self.sft_weight * self._sft_term(per_token_logps, inputs["completion_mask"])
         if self.model.training:
             self.stop_unless_finite(loss)
-        self._note_pairs(per_token_logps.detach(), inputs)
+        self._note_pairs(per_token_logps.detach(), inputs, pairs)
         return loss
 
     def _sft_term(self, per_token_logps: torch.Tensor, completion_mask: torch.Tensor) -> torch.Tensor:
@@ -182,7 +185,7 @@ class DPOTrainer(ReferenceTrainer, _TrlDPOTrainer):  # trl is untyped
 
     # ---- logs
 
-    def _note_pairs(self, per_token_logps: torch.Tensor, inputs: Batch) -> None:
+    def _note_pairs(self, per_token_logps: torch.Tensor, inputs: Batch, pairs: int) -> None:
         chosen, rejected = _halves(per_token_logps.float().sum(1))
         chosen_tokens, rejected_tokens = _halves(inputs["completion_mask"].sum(1).float())
         ref_chosen, ref_rejected = inputs["ref_chosen_logps"].float(), inputs["ref_rejected_logps"].float()
@@ -204,7 +207,8 @@ class DPOTrainer(ReferenceTrainer, _TrlDPOTrainer):  # trl is untyped
                 "rejected_gain": rejected - ref_rejected,
                 "chosen_tokens": chosen_tokens,
                 "rejected_tokens": rejected_tokens,
-            }
+            },
+            pairs,
         )
 
     def means(self, sums: Mapping[str, float]) -> dict[str, float]:

@@ -60,13 +60,29 @@ class ExactTrainer(Trainer):
         """Sequences (pairs), and supervised tokens, of one micro-batch on this rank."""
         raise NotImplementedError
 
+    def count_batches(self, samples: list[Any]) -> list[tuple[int, int]]:
+        return [self.count_batch(batch) for batch in samples]
+
     def tokens_of(self, batch: Batch) -> list[torch.Tensor]:
         """The token ids of a micro-batch."""
         return [batch["input_ids"]]
 
+    def without_repeats(self, samples: list[Any]) -> list[Any]:
+        """The micro-batches of a step without what a sampler repeated to fill the last one."""
+        return samples
+
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """All evaluation rows: `dataloader_drop_last` is about optimizer steps, and would drop a small set whole."""
+        drops, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(*args, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = drops
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         samples, num_tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
-        counted = [self.count_batch(batch) for batch in samples]
+        samples = self.without_repeats(samples)
+        counted = self.count_batches(samples)
         sums = [sum(column) for column in zip(*counted, strict=True)] or [0, 0]
         local = torch.tensor([*sums, len(samples)], device=device)
         sequences, tokens, microbatches = self.accelerator.gather(local).view(-1, 3).sum(0).tolist()

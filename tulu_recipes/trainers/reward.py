@@ -97,7 +97,7 @@ class RewardTrainer(PairTrainer, _TrlRewardTrainer):  # trl is untyped
         return trainable_pairs(tokenized, over_length="drop")
 
     def count_batch(self, batch: Batch) -> tuple[int, int]:
-        return len(batch["input_ids"]) // 2, int(batch["attention_mask"].sum())
+        return self.pairs_in(batch), int(batch["attention_mask"].sum())
 
     def compute_loss(
         self,
@@ -106,21 +106,26 @@ class RewardTrainer(PairTrainer, _TrlRewardTrainer):  # trl is untyped
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        with self.alone():
+            loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         chosen, rejected = outputs.logits.squeeze(-1).float().chunk(2)
+        pairs = self.take_pairs(inputs)
         if self.model.training:
-            loss = loss * self.step_weight(len(chosen))
+            loss = loss * self.step_weight(pairs)
             self.stop_unless_finite(loss)
-        self.note({"chosen": chosen, "rejected": rejected, "right": ranked_rightly(chosen, rejected)})
+        self.note({"chosen": chosen, "rejected": rejected, "right": ranked_rightly(chosen, rejected)}, pairs)
         return (loss, outputs) if return_outputs else loss
 
     def means(self, sums: Mapping[str, float]) -> dict[str, float]:
-        pairs = sums["pairs"]
+        pairs, kept = sums["pairs"], self._metrics[self.mode]
+        # TRL keeps those of each micro-batch of this rank
+        extremes = torch.tensor([[min(kept["min_reward"]), -max(kept["max_reward"])]], device=self.accelerator.device)
+        lowest, highest = self.accelerator.gather(extremes).amin(0).tolist()
         return {
             "accuracy": sums["right"] / pairs,
             "margin": (sums["chosen"] - sums["rejected"]) / pairs,
-            "min_reward": min(self._metrics[self.mode]["min_reward"]),  # TRL keeps those of each micro-batch
-            "max_reward": max(self._metrics[self.mode]["max_reward"]),
+            "min_reward": lowest,
+            "max_reward": -highest,
             "mean_reward": (sums["chosen"] + sums["rejected"]) / (2 * pairs),
             "rewards/chosen": sums["chosen"] / pairs,
             "rewards/rejected": sums["rejected"] / pairs,

@@ -36,8 +36,16 @@ class SimPOTrainer(PairTrainer, CPOTrainer):  # trl is untyped
         return {}  # the rows are tokenized already
 
     def count_batch(self, batch: Batch) -> tuple[int, int]:
-        labels = [batch[f"{side}_labels"] for side in SIDES]
-        return len(labels[0]), sum(int((side != -100).sum()) for side in labels)
+        return self.pairs_in(batch), sum(int((batch[f"{side}_labels"] != -100).sum()) for side in SIDES)
+
+    def pairs_in(self, batch: Batch) -> int:
+        return len(batch["chosen_labels"])
+
+    def tokens_in(self, batch: Batch) -> int:
+        return sum(int(batch[f"{side}_attention_mask"].sum()) for side in SIDES)
+
+    def first_pairs(self, batch: Batch, count: int) -> dict[str, torch.Tensor]:
+        return {name: value[:count] for name, value in batch.items()}
 
     def tokens_of(self, batch: Batch) -> list[torch.Tensor]:
         return [batch[f"{side}_input_ids"] for side in SIDES]
@@ -49,14 +57,17 @@ class SimPOTrainer(PairTrainer, CPOTrainer):  # trl is untyped
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        loss = super().compute_loss(model, inputs) * self.step_weight(len(inputs["chosen_labels"]))
-        self._total_train_tokens += int(sum(inputs[f"{side}_attention_mask"].sum() for side in SIDES))
+        self._pairs = self.take_pairs(inputs)
+        loss = super().compute_loss(model, inputs) * self.step_weight(self._pairs)
         self.stop_unless_finite(loss)
         return loss
 
     def get_batch_loss_metrics(self, model: Any, batch: Any, train_eval: str = "train") -> Any:
         self._batch = batch
-        return super().get_batch_loss_metrics(model, batch, train_eval)
+        if train_eval == "eval":
+            self._pairs = self.take_pairs(batch)
+        with self.alone():
+            return super().get_batch_loss_metrics(model, batch, train_eval)
 
     def cpo_loss(self, policy_chosen_logps: torch.Tensor, policy_rejected_logps: torch.Tensor) -> Any:
         """With the mean log-probs per token, (B,) each, that SimPO compares."""
@@ -72,7 +83,8 @@ class SimPOTrainer(PairTrainer, CPOTrainer):  # trl is untyped
                 "rejected_logps": policy_rejected_logps * lengths["rejected"],
                 "chosen_tokens": lengths["chosen"],
                 "rejected_tokens": lengths["rejected"],
-            }
+            },
+            self._pairs,
         )
         return found
 
@@ -87,7 +99,8 @@ class SimPOTrainer(PairTrainer, CPOTrainer):  # trl is untyped
 
     def replace_metrics(self, mode: str, means: Mapping[str, float]) -> None:
         prefix = "" if mode == "train" else "eval_"
-        self._stored_metrics[mode] = {f"{prefix}{name}": [value] for name, value in means.items()}
+        kept = {f"{prefix}{name}": [value] for name, value in means.items() if name != "num_tokens"}
+        self._stored_metrics[mode] = kept  # of float32, in which a count of tokens loses digits
 
 
 def _named_as_trl(dataset: Dataset) -> Dataset:
