@@ -65,9 +65,17 @@ def check_data_named(recipe: Recipe) -> None:
 
 
 def build_base_model(recipe: Recipe) -> None:
-    """Run `model_builder` ("module:function") when the model folder does not exist yet; each rank waits its turn."""
-    folder = Path(recipe["model_name_or_path"])
+    """Run `model_builder` ("module:function") when the model folder does not exist yet; each rank waits its turn.
+
+    Raises:
+        RecipeError: the folder holds no weights.
+    """
+    folder = Path(recipe["model_name_or_path"]).expanduser()
     if recipe["model_builder"] is None or folder.exists():
+        if folder.is_dir() and not any([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+            what = f"{folder} holds no weights (*.safetensors or *.bin)."
+            mend = "name the folder that save_pretrained wrote, or let the run that writes it end first."
+            raise RecipeError(Problem("model-incomplete", recipe.where("model_name_or_path"), what, mend))
         return
     module, _, function = recipe["model_builder"].partition(":")
     folder.parent.mkdir(parents=True, exist_ok=True)

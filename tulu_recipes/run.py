@@ -212,6 +212,9 @@ def _folder_problem(
     if record is None:
         ours = ("_run.lock", ".run.json.writing")
         strangers = [entry.name for entry in folder.iterdir() if entry.name not in ours] if folder.is_dir() else []
+        if folder.exists() and not folder.is_dir():
+            what = "It is a file, and a run needs a folder."
+            return Problem("run-folder-foreign", f"output_dir: {folder}", what, "name a new output_dir.")
         if not strangers:
             return None
         return Problem(

@@ -113,3 +113,20 @@ def test_a_cache_of_other_pairs_is_refused_before_a_model_is_loaded_or_a_folder_
         "dpo", write_pair_recipe(tmp_path / "c", **cached | {"ref_log_probs_cache": str(tmp_path / "file")})
     )
     assert (file.returncode, slugs(file.stderr)) == (2, {"ref-cache-other"})
+
+
+def test_a_model_without_weights_and_an_output_that_is_a_file_are_refused_in_words(tmp_path: Path) -> None:
+    recipe = write_pair_recipe(tmp_path)
+    (tmp_path / "run").write_text("a file")
+    taken = run_here("dpo", recipe)
+    assert (taken.returncode, slugs(taken.stderr)) == (2, {"run-folder-foreign"})
+    assert (tmp_path / "run").read_text() == "a file"
+    (tmp_path / "base" / "model.safetensors").unlink()
+    empty = run_here("dpo", recipe)
+    assert (empty.returncode, slugs(empty.stderr)) == (2, {"model-incomplete"})
+
+
+def test_a_whole_epoch_that_drops_its_last_step_ends_well(tmp_path: Path) -> None:
+    recipe = write_pair_recipe(tmp_path, dataloader_drop_last=True, global_batch_size=16, num_train_epochs=1)
+    result = run_here("dpo", recipe)
+    assert result.returncode == 0, result.stderr

@@ -117,13 +117,18 @@ def test_a_computation_that_was_killed_goes_on_with_its_next_part(
     assert computed == [3, 3, 2]
 
 
-def test_a_part_cut_in_half_is_computed_again_and_said(
-    tmp_path: Path, build: Build, computed: list[int], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:-3] + b"\0\0\0"])
+def test_a_part_that_is_cut_or_changed_is_computed_again_and_said(
+    tmp_path: Path,
+    build: Build,
+    computed: list[int],
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[bytes], bytes],
 ) -> None:
     whole = build()
     computed.clear()
     part = tmp_path / "cache" / "train" / "rows-00000006-00000008.safetensors"
-    part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
+    part.write_bytes(damage(part.read_bytes()))
     capsys.readouterr()
     assert build() == whole
     assert computed == [2]

@@ -30,6 +30,9 @@ def check_losses(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem
         what = f"loss_weights has {len(weights)} numbers for {len(losses)} losses ({', '.join(losses)})."
         mend = f"write  loss_weights: {show([1.0] * len(losses))}  with your weights, or remove it."
         yield Problem("loss-combination", recipe.where("loss_weights"), what, mend)
+    elif weights is not None and (min(weights) < 0 or not any(weights)):
+        what = f"loss_weights is {show(weights)}: below 0 a loss is turned round, and with 0 alone nothing trains."
+        yield Problem("loss-combination", recipe.where("loss_weights"), what, "write weights from 0 on, one above it.")
     sorting = [loss for loss in losses if loss in _SORTING]
     if sorting and not consents_to(recipe, "loss-per-microbatch"):
         yield Problem(
@@ -107,8 +110,9 @@ def check_ignored_keys(recipe: Recipe, surroundings: Surroundings) -> Iterator[P
     }
     for key in ("precompute_ref_log_probs", "sync_ref_model", "ld_alpha", "use_weighting"):
         unread.setdefault(key, (simpo, "SimPO has no reference model"))
-    for key in ("f_divergence_type", "concatenated_forward"):
+    for key in ("f_divergence_type", "concatenated_forward", "loss_weights"):
         unread[key] = (simpo, "TRL's SimPO does not have it")
+    unread["beta"] = (losses == {"sft"}, "sft alone has no reference model")
     for key, (ignored, why) in unread.items():
         if ignored and key in recipe.given and recipe[key] != keys_for(recipe.stage)[key].default:
             what = f"{key}: {show(recipe[key])} would be ignored: {why}."

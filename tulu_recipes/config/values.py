@@ -184,6 +184,8 @@ def plain_value(node: yaml.Node) -> Any:
 def _wrong_type(key: Key, node: yaml.Node, where: str, instead: str) -> Problem:
     kinds = [_ARTICLE[kind] for kind in key.kinds if kind != "null"] + (["null"] if "null" in key.kinds else [])
     expected = " or ".join(dict.fromkeys(kinds))
+    if key.item == "float":
+        expected = expected.replace("a list", "a list of numbers, as [1.0, 0.2],")
     given = show_node(node)
     empty = isinstance(node, yaml.ScalarNode) and not is_quoted(node) and given.strip() in _NULL
     quoted = " in quotes" if is_quoted(node) and instead else ""

@@ -122,8 +122,8 @@ def _name(rows: pd.DataFrame, *, with_fault: bool = False) -> list[str]:
     ]
 
 
-def check_limits(audit: Audit, limits: Limits, where: str) -> list[Problem]:
-    """Every reason why these rows must not be trained on as the recipe stands."""
+def check_limits(audit: Audit, limits: Limits, where: str, more: str = "") -> list[Problem]:
+    """Every reason why these rows must not be trained on as the recipe stands. more: what else is not trained."""
     total, rows = audit.total, max(audit.total.rows, 1)
     problems = []
     if total.trained_rows == 0:
@@ -132,7 +132,8 @@ def check_limits(audit: Audit, limits: Limits, where: str) -> list[Problem]:
                 "no-rows",
                 where,
                 f"None of the {total.rows:,} rows can be trained on ({total.broken:,} broken, "
-                f"{total.unsupervised:,} without supervision, {total.over_length_dropped:,} over length).",
+                f"{total.unsupervised:,} without supervision, {total.over_length_dropped:,} over length"
+                f"{more and ', '}{more}).",
                 "see the other problems, or name another dataset or split.",
             )
         )
@@ -171,7 +172,8 @@ def check_limits(audit: Audit, limits: Limits, where: str) -> list[Problem]:
                 "answers-cut",
                 where,
                 f"{total.answers_cut:,} of {total.rows:,} rows lose the end of an answer at max_length: "
-                f"{audit.max_length} tokens, EOS included; the model would learn to stop mid-sentence.",
+                f"{audit.max_length} tokens, EOS included ({shown_examples(audit, 'answers cut')}); "
+                "the model would learn to stop mid-sentence.",
                 f"raise max_length, write  over_length: drop, or raise max_cut_answer_fraction "
                 f"(now {limits.cut_answers:g}).",
             )
@@ -247,7 +249,7 @@ def print_audit(
     shown = [key for i, key in enumerate(columns) if i < always or total[key]]
     absent = [columns[key] for key in columns if key not in shown]
     table = Table(title=title, title_justify="left")
-    table.add_column("source", overflow="fold")
+    table.add_column("source", overflow="fold", min_width=12)
     for key in shown:
         table.add_column(columns[key], justify="right", no_wrap=True)
     for name, counts in [*audit.sources.items(), ("total", audit.total)]:

@@ -78,7 +78,7 @@ def check_limits(audit: Audit, limits: PairLimits, where: str) -> list[Problem]:
     """Every reason why these pairs must not be trained on as the recipe stands."""
     total, rows = audit.total, max(audit.total.rows, 1)
     assert isinstance(total, PairCounts)
-    problems = check_row_limits(audit, limits.rows, where)
+    problems = check_row_limits(audit, limits.rows, where, f"{total.identical:,} identical")
     if total.identical / rows > limits.identical:
         cut = f" ({total.prefix_only:,} only after cutting at max_length)" if total.prefix_only else ""
         problems.append(

@@ -107,7 +107,7 @@ def _draw_calibration(axes: Axes, found: dict[str, Any]) -> None:
     axes.set_ylim(0, 1.05)
     axes.set_title(f"calibration, expected error {found['expected_calibration_error']:.3f}", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="best")
 
 
 def _draw_lengths(axes: Axes, buckets: list[dict[str, Any]]) -> None:

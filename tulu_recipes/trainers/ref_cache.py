@@ -14,7 +14,7 @@ from uuid import uuid4
 import numpy as np
 import torch
 from datasets import Dataset
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from tulu_recipes.errors import Problem
@@ -80,10 +80,12 @@ class RefCache:
             return None
         try:
             found: LogProbs = load_file(path)
+            with safe_open(path, "pt") as file:
+                digest = (file.metadata() or {}).get("sha256")
         except SafetensorError:  # cut short or overwritten: computed again
             return None
         whole = set(found) == {"chosen", "rejected"} and all(len(values) == len(part) for values in found.values())
-        return found if whole else None
+        return found if whole and digest == _digest(found) else None
 
     def read_all(self) -> LogProbs:
         """Every part, in the order of the rows; raises OSError when one has gone since."""
@@ -97,7 +99,7 @@ class RefCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / MARK).is_file():
             self._replace(self.folder / MARK, lambda path: path.write_text(json.dumps(self.identity, indent=2) + "\n"))
-        self._replace(self._path(part), lambda path: save_file(values, path))
+        self._replace(self._path(part), lambda path: save_file(values, path, {"sha256": _digest(values)}))
 
     def _path(self, part: range) -> Path:
         return self.folder / f"rows-{part.start:08d}-{part.stop:08d}.safetensors"
@@ -108,6 +110,10 @@ class RefCache:
         neighbour = path.with_name(f".{path.name}.{uuid4().hex}.writing")
         write(neighbour)
         neighbour.replace(path)
+
+
+def _digest(values: LogProbs) -> str:
+    return hashlib.sha256(values["chosen"].numpy().tobytes() + values["rejected"].numpy().tobytes()).hexdigest()
 
 
 def digest_rows(dataset: Dataset, columns: tuple[str, ...]) -> str:
