@@ -34,6 +34,8 @@ def _cases() -> dict[str, dict[str, Any]]:
     few = _half(1, 4) | {"rows": 6}  # of the 8 that a step could hold
     # the last micro-batch: one pair and a repeat for one process, two repeats for the other
     odd = _half(2, 2) | {"rows": 5}
+    # seven pairs in batches of two: one process evaluates a repeat
+    evaluated = {"learning_rate": 0.0, "eval_rows": 7, "per_device_eval_batch_size": 2}
     return {
         "norm-4x1": norm | _half(4, 1),
         "norm-1x4": norm | _half(1, 4),
@@ -57,6 +59,8 @@ def _cases() -> dict[str, dict[str, Any]]:
         "reward-4x1": reward | _half(4, 1),
         "reward-few": reward | few,
         "new-head": reward | _half(4, 1) | {"model": "base", "learning_rate": 0.0},
+        "evaluated-norm": norm | _half(2, 2) | evaluated,
+        "evaluated-reward": reward | _half(2, 2) | evaluated,
         "resumed-norm": norm | resumed | {"precompute_ref_log_probs": True},
         "resumed-reward": reward | resumed,
     }
@@ -65,14 +69,15 @@ def _cases() -> dict[str, dict[str, Any]]:
 PAIR_CASES = _cases()
 RESUMED = [case for case in PAIR_CASES if case.startswith("resumed")]
 # An adapter starts from random numbers of its own; tests/trainers/test_pair_layouts.py compares its gradient
-ONE_STEP_CASES = [case for case in PAIR_CASES if case not in (*RESUMED, "start-lora", "new-head")]
+EVALUATED = [case for case in PAIR_CASES if case.startswith("evaluated")]
+ONE_STEP_CASES = [case for case in PAIR_CASES if case not in (*RESUMED, *EVALUATED, "start-lora", "new-head")]
 
 
 @cache
 def expected_pairs(folder: Path, case: str) -> pair_oracle.Step:
     """`folder`: of `save_models`."""
     keys = PAIR_CASES[case]
-    pairs = pair_rows(keys.get("rows", 8)).to_list()
+    pairs = pair_rows(keys.get("eval_rows") or keys.get("rows", 8)).to_list()
     if keys["stage"] == "reward":
         return pair_oracle.reward_step(read_scorer(folder / "scorer"), pairs)
     policy, reference = (_read(folder / name) for name in ("base", keys.get("reference") or "base"))

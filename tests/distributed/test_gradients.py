@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from tests import oracle
 from tests.distributed.evidence import MODES
 from tests.distributed.launch import ROOT, launch
-from tests.distributed.pair_cases import ONE_STEP_CASES, PAIR_CASES, RESUMED, expected_pairs
+from tests.distributed.pair_cases import EVALUATED, ONE_STEP_CASES, PAIR_CASES, RESUMED, expected_pairs
 from tests.layouts import PACKED, PADDING_FREE, copy_weights, token_rows, update
 from tests.pair_layouts import read_scorer, save_models
 
@@ -142,6 +142,13 @@ def test_two_processes_make_the_step_of_one_pair_at_a_time(launched: Launched, m
     assert line["loss"] == pytest.approx(want.loss, rel=1e-5)
     assert {key: line[key] for key in want.logged} == pytest.approx(want.logged, rel=1e-4, abs=1e-6)
     assert line["num_sequences"] == PAIR_CASES[case].get("rows", 8)
+
+
+@pytest.mark.parametrize("case", EVALUATED)
+def test_an_evaluation_of_two_processes_counts_every_pair_once(launched: Launched, models: Path, case: str) -> None:
+    want, found = expected_pairs(models, case), launched.results[case]["evaluation"]
+    assert found["eval_loss"] == pytest.approx(want.loss, rel=1e-5)
+    assert {key: found[f"eval_{key}"] for key in want.logged} == pytest.approx(want.logged, rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("case", ["start", "start-cached", "start-lora"])

@@ -85,6 +85,8 @@ def run_pair_case(name: str, keys: dict[str, Any], mode: str, folder: Path) -> d
         "parallelism": parallelism(trainer),
         "processes": torch_world_size(),
     }
+    if "eval_rows" in keys:
+        result["evaluation"] = trainer.evaluate()
     if trainer.accelerator.is_main_process:
         save_file({key: value.contiguous() for key, value in weights.items()}, folder / f"{name}.safetensors")
     trainer.accelerator.free_memory()
@@ -118,7 +120,7 @@ def resume_pair_case(
 
 
 def build_pair_trainer(keys: dict[str, Any], mode: str, folder: Path, output: Path, **others: Any) -> Any:
-    """Keys of ours: `stage`, `rows`, `model` and `reference` (folders), `lora` (peft's), `part_rows` (of a cache)."""
+    """Keys of ours: `stage`, `rows`, `eval_rows`, `model` and `reference` (folders), `lora` (peft's), `part_rows`."""
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
 
@@ -128,6 +130,8 @@ def build_pair_trainer(keys: dict[str, Any], mode: str, folder: Path, output: Pa
 
     keys = dict(keys)
     stage, rows, reference = keys.pop("stage"), pair_rows(keys.pop("rows", 8)), keys.pop("reference", None)
+    if eval_rows := keys.pop("eval_rows", 0):
+        others["eval_rows"] = pair_rows(eval_rows)
     ref_cache.PART_ROWS = keys.pop("part_rows", 4096)
     if lora := keys.pop("lora", None):
         others["peft_config"] = LoraConfig(task_type="CAUSAL_LM", **lora)
