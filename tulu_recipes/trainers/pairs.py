@@ -133,8 +133,8 @@ class PairTrainer(ExactTrainer):
     def note(self, per_pair: Mapping[str, torch.Tensor], pairs: int) -> None:
         """Add values of a micro-batch's first `pairs` pairs, name → (B,), to what will be logged."""
         values = {"pairs": torch.ones_like(next(iter(per_pair.values()))), **per_pair}
-        stacked = torch.stack([value.detach().double() for value in values.values()], 1)[:pairs]
-        self.sums[self.mode].update(dict(zip(values, stacked.sum(0).tolist(), strict=True)))
+        stacked = torch.stack([value.detach().float() for value in values.values()], 1)[:pairs]
+        self.sums[self.mode].update(dict(zip(values, stacked.cpu().double().sum(0).tolist(), strict=True)))
 
     def means(self, sums: Mapping[str, float]) -> dict[str, float]:
         """What is logged, from sums over pairs; `pairs` is their number."""
