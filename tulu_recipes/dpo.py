@@ -7,6 +7,7 @@ The same command resumes a run that was stopped or killed, and only pushes one t
 """
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tulu_recipes.config.entry import run_cli
@@ -59,9 +60,9 @@ def train(recipe: "Recipe") -> int:
     with run.failing(), ProgressCallback() as progress:
         sample_before(recipe, data, run)
         reference = load_reference(recipe, data.tokenizer)
-        trainer = (SimPOTrainer if recipe.loss_types() == ["simpo"] else DPOTrainer)(
+        build = SimPOTrainer if recipe.is_simpo() else partial(DPOTrainer, ref_model=reference)
+        trainer = build(
             model=load_model(recipe, data.tokenizer),
-            **({} if reference is None else {"ref_model": reference}),
             args=args,
             train_dataset=data.train,
             eval_dataset=data.heldout,

@@ -261,11 +261,11 @@ def estimate_recipe_memory(
     recipe: Recipe, shape: ModelShape, sharding: Sharding, num_processes: int
 ) -> MemoryEstimate:
     """Peak bytes per device of a recipe under one way of sharding."""
-    pairs, losses = recipe.stage != "sft", recipe.loss_types()
-    apart = recipe.stage == "dpo" and losses != ["simpo"] and not recipe["concatenated_forward"]
+    pairs = recipe.stage != "sft"
+    apart = recipe.stage == "dpo" and not recipe.is_simpo() and not recipe["concatenated_forward"]
     rows = recipe["per_device_train_batch_size"] * (2 if pairs and not apart else 1)  # packed ones, if rows are packed
     packed = recipe.values.get("packing") or recipe.values.get("padding_free")
-    head: Head = "score" if recipe.stage == "reward" else "logits" if losses == ["simpo"] else "fused"
+    head: Head = "score" if recipe.stage == "reward" else "logits" if recipe.is_simpo() else "fused"
     mixed: MixedPrecision = "no" if recipe["bf16"] is False or recipe["fp16"] else "bf16"  # TRL's default is bf16
     return estimate_memory(
         shape,
@@ -294,7 +294,7 @@ def _parameters(recipe: Recipe, shape: ModelShape) -> int:
 
 def _asks_reference(recipe: Recipe) -> bool:
     """Whether the loss needs log-probs of a reference model, wherever they come from."""
-    return recipe.stage == "dpo" and recipe.loss_types() != ["simpo"]
+    return recipe.stage == "dpo" and not recipe.is_simpo()
 
 
 def _print_memory(console: Console, recipe: Recipe, shape: ModelShape, machine: Machine) -> None:

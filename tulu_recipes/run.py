@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -42,9 +43,14 @@ METRICS, ALARMS = "metrics.jsonl", "alarms.jsonl"
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """A neighbour that replaces the file once the block has written it: a kill leaves the old or the new one."""
-    neighbour = path.with_name(f".{path.name}.writing")
+def atomic_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """A neighbour that replaces the file once the block has written it: a kill leaves the old or the new one.
+
+    Args:
+        shared: other runs may write the same file at the same time, so that the neighbour is this one's alone.
+    """
+    own = f".{uuid4().hex}" if shared else ""
+    neighbour = path.with_name(f".{path.name}{own}.writing")
     yield neighbour
     neighbour.replace(path)
 

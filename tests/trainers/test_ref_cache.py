@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from tests import pair_oracle
 from tests.pair_layouts import pair_config, pair_rows, pair_trainer, save_models
 from tests.tiny import tiny_tokenizer
+from tulu_recipes.config.model_files import describe_weights
 from tulu_recipes.errors import DataError, RecipeError
 from tulu_recipes.trainers import ref_cache
 from tulu_recipes.trainers.dpo import DPOTrainer
@@ -184,8 +185,8 @@ def test_a_cache_without_a_readable_mark_is_refused_in_words(tmp_path: Path, bui
 
 def test_weights_that_no_file_holds_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"weights in another format")
-    assert ref_cache.describe_weights(str(tmp_path), None) is None
-    assert ref_cache.describe_weights("org/name", "0123abc") == "0123abc"
+    assert describe_weights(str(tmp_path), None) is None
+    assert describe_weights("org/name", "0123abc") == "0123abc"
 
 
 def test_a_cache_by_an_adapters_base_is_refused_under_fsdp(tmp_path: Path, models: Path) -> None:

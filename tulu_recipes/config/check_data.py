@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tulu_recipes.config.recipe import Recipe
-from tulu_recipes.config.surroundings import Surroundings, is_local, local_path, recipe_that_writes
+from tulu_recipes.config.surroundings import Surroundings, is_local, local_path
 from tulu_recipes.errors import Problem
 
 
@@ -44,20 +44,15 @@ def check_paths(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]
     for key in ("model_name_or_path", "dataset_name", "eval_dataset_name", "chat_template", "dataset_mix"):
         if key in recipe.broken or not recipe[key] or (key == "chat_template" and recipe[key] == "tulu"):
             continue
-        built = key == "model_name_or_path" and recipe["model_builder"]
+        built = key == "model_name_or_path" and (recipe["model_builder"] or recipe.untrained)
         local = key == "dataset_mix" or is_local(recipe[key])
-        if local and not built and not local_path(recipe[key]).exists() and not _trained_by(recipe, key):
+        if local and not built and not local_path(recipe[key]).exists():
             yield _missing_path(recipe, key)
-
-
-def _trained_by(recipe: Recipe, key: str) -> Path | None:
-    return recipe_that_writes(recipe[key], recipe.path) if key == "model_name_or_path" and recipe[key] else None
 
 
 def _earlier_stage(recipe: Recipe) -> Iterator[Problem]:
     """The model is what another recipe trains, and it has not been trained yet."""
-    key = "model_name_or_path"
-    trainer = None if recipe["model_builder"] else _trained_by(recipe, key)
+    key, trainer = "model_name_or_path", recipe.untrained
     if trainer is not None:
         what = f"{key}: {recipe[key]} does not exist yet: {trainer} trains it."
         mend = f"run  python -m tulu_recipes.{trainer.stem.split('-')[0]} {trainer}  first."

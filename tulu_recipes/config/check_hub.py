@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tulu_recipes import hub
 from tulu_recipes.config.recipe import Recipe, UnresolvedKey
-from tulu_recipes.config.surroundings import is_local, recipe_that_writes
+from tulu_recipes.config.surroundings import is_local
 from tulu_recipes.errors import Problem
 
 
@@ -29,7 +29,7 @@ def hub_model_id(recipe: Recipe) -> str:
 
 def _check_model(recipe: Recipe) -> Iterator[Problem]:
     name = recipe["model_name_or_path"]
-    if name and not recipe["model_builder"] and not is_local(name) and not recipe_that_writes(name, recipe.path):
+    if name and not recipe["model_builder"] and not is_local(name) and not recipe.untrained:
         where = recipe.where("model_name_or_path")
         yield from hub.check_readable(name, repo_type="model", revision=recipe["model_revision"], where=where)
 

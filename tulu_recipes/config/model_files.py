@@ -4,9 +4,10 @@ They are read as JSON and text from a local folder, or from the Hub where a read
 is built: this has to answer before torch could be imported.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 
 from tulu_recipes.config.check_training import low_precision_problems
 from tulu_recipes.config.recipe import Recipe
-from tulu_recipes.config.surroundings import ReadText, Surroundings, is_local, local_path, recipe_that_writes
+from tulu_recipes.config.surroundings import ReadText, Surroundings, is_local, local_path
 from tulu_recipes.errors import Problem
+from tulu_recipes.hub import file_sha256
 
 # {% generation %} ... {% endgeneration %}: how a chat template marks what the assistant wrote
 _GENERATION = re.compile(r"\{%-?\+?\s*generation\s*[-+]?%\}")
@@ -105,7 +107,7 @@ def files_of_model(recipe: Recipe, surroundings: Surroundings) -> ModelFiles | N
     name = recipe["model_name_or_path"]
     if recipe["model_builder"] and name and not local_path(name).exists():
         return None
-    if name and recipe_that_writes(name, recipe.path):
+    if recipe.untrained:
         return None
     return _files_of(name, recipe["model_revision"], surroundings)
 
@@ -158,9 +160,28 @@ def _stored_dtype(config: dict[str, Any]) -> str:
     return str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
 
 
+def classifier_of(architectures: Sequence[Any] | None) -> str | None:
+    """The first of the `architectures` of a config.json that has a head for scores or classes."""
+    return next((str(name) for name in architectures or () if str(name).endswith("ForSequenceClassification")), None)
+
+
+def positions_of(config: Mapping[str, Any]) -> int | None:
+    """Longest row in tokens that a config.json allows; None where it does not say."""
+    found = config.get("max_position_embeddings") or (config.get("text_config") or {}).get("max_position_embeddings")
+    return found if isinstance(found, int) else None
+
+
+def describe_weights(name: str, commit: str | None) -> str | None:
+    """The weights a model name stands for: the commit on the Hub, a hash of a local folder's weight files, or None."""
+    folder = Path(name).expanduser()
+    if commit or not name or not folder.is_dir():
+        return commit
+    digests = [bytes.fromhex(file_sha256(path)) for path in sorted(folder.glob("*.safetensors"))]
+    return hashlib.sha256(b"".join(digests)).hexdigest() if digests else None
+
+
 def _architecture_problems(recipe: Recipe, config: dict[str, Any]) -> Iterator[Problem]:
-    names = config.get("architectures") or []
-    classifier = next((name for name in names if str(name).endswith("ForSequenceClassification")), None)
+    classifier = classifier_of(config.get("architectures"))
     if classifier and recipe.stage != "reward":
         yield Problem(
             "wrong-architecture",
@@ -173,9 +194,8 @@ def _architecture_problems(recipe: Recipe, config: dict[str, Any]) -> Iterator[P
 def check_model_length(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]:
     config = _readable(recipe, surroundings, "config")
     length = recipe["max_length"]
-    text_config = config.get("text_config")
-    limit = config.get("max_position_embeddings") or (text_config or {}).get("max_position_embeddings")
-    if length is None or not isinstance(limit, int) or length <= limit:
+    limit = positions_of(config)
+    if length is None or limit is None or length <= limit:
         return
     default = "" if "max_length" in recipe.given else " (the default)"
     yield Problem(

@@ -5,11 +5,14 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from tulu_recipes.config.batch import BatchPlan
 from tulu_recipes.config.keys import OURS, Key
 from tulu_recipes.config.schema import NOT_SCIENCE, keys_for
+from tulu_recipes.config.surroundings import recipe_that_writes
 from tulu_recipes.config.values import show
 
 COMMAND_LINE = "command line"
@@ -95,6 +98,16 @@ class Recipe:
     def _per_microbatch(self) -> bool:
         """Whether the loss itself depends on how the batch is divided."""
         return bool({"aot", "aot_unpaired"} & set(self.loss_types()))
+
+    @cached_property
+    def untrained(self) -> Path | None:
+        """The recipe beside this one that trains its model, as long as it has not; None where nothing is missing."""
+        name = self["model_name_or_path"]
+        return recipe_that_writes(name, self.path) if name and not self["model_builder"] else None
+
+    def is_simpo(self) -> bool:
+        """Whether the loss is that of TRL's CPOTrainer, which has no reference model."""
+        return self.loss_types() == ["simpo"]
 
     def loss_types(self) -> list[str]:
         """`loss_type` as the list it may be."""

@@ -4,6 +4,7 @@ A run is refused when its template cannot say which tokens the assistant wrote, 
 token is left out of the loss (the model never learns to stop), or when padding and end-of-turn are the same token.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,11 @@ def read_template(name: str, *, trust_remote_code: bool = False) -> str | None:
         return Path(name).read_text(encoding="utf-8")
     template: str | None = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code).chat_template
     return template
+
+
+def template_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 of the chat template's text; of nothing where there is none."""
+    return hashlib.sha256(str(tokenizer.chat_template or "").encode()).hexdigest()
 
 
 def encode_chat(

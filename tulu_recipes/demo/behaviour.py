@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from tulu_recipes.demo.mix_rows import PREFERRED_ENDING
 from tulu_recipes.errors import Problem, TrainingError
+from tulu_recipes.run import read_json, read_metrics
 
 matplotlib.use("Agg")  # no screen on a training node
 
@@ -54,7 +55,7 @@ class Share:
 
 def read_answers(folder: Path, heldout: Path) -> list[Answer]:
     """The samples of a DPO run beside the held-out pairs that they were drawn from, the first of the file."""
-    samples: list[dict[str, str]] = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
+    samples: list[dict[str, str]] = read_json(folder / "samples.json")
     with heldout.open(encoding="utf-8") as lines:
         pairs: list[dict[str, Any]] = [json.loads(line) for line in islice(lines, len(samples))]
     return [
@@ -120,8 +121,7 @@ def read_accuracy(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
     Without step 0: there the model is the reference, and ranks nothing.
     """
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    rows = read_metrics(folder)
     keys = {"training": "rewards/accuracies", "held-out": "eval_rewards/accuracies"}
     return {
         name: [(row["step"], row[key]) for row in rows if key in row and row["step"]] for name, key in keys.items()

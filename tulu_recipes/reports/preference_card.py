@@ -79,7 +79,7 @@ def _dpo_method(recipe: Recipe) -> list[tuple[str, str]]:
     ]
     loss = " + ".join(named) + (", normalised by the length of each answer" if "sigmoid_norm" in losses else "")
     rows = [("loss", loss), ("beta", show(recipe["beta"]))]
-    if losses == ["simpo"]:
+    if recipe.is_simpo():
         rows.append(("gamma", show(recipe["simpo_gamma"])))
     turns = {
         "last_turn": "the last answer of each conversation",
@@ -90,7 +90,7 @@ def _dpo_method(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def _reference(recipe: Recipe) -> str:
-    if recipe.loss_types() == ["simpo"]:
+    if recipe.is_simpo():
         return "none"
     if recipe["use_peft"]:
         return "the base model, which is this model without its adapter"
@@ -157,8 +157,7 @@ def _heldout_name(recipe: Recipe) -> str:
 
 def papers(recipe: Recipe) -> list[str]:
     """What the training rests on."""
-    simpo = recipe.loss_types() == ["simpo"]
-    keys = ["reward"] if recipe.stage == "reward" else ["simpo" if simpo else "dpo"]
+    keys = ["reward"] if recipe.stage == "reward" else ["simpo" if recipe.is_simpo() else "dpo"]
     if recipe.stage == "reward" or "sigmoid_norm" in recipe.loss_types():
         keys.append("tulu")
     return ["## Papers and software", "", *[f"- {_PAPERS[key]}" for key in [*keys, "trl"]], ""]

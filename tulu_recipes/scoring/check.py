@@ -1,15 +1,13 @@
 """Whether a name is that of a reward model, from its small files alone: no weight is loaded to say no."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tulu_recipes import hub
+from tulu_recipes.config.model_files import ModelFiles, classifier_of, positions_of
 from tulu_recipes.config.surroundings import is_local
 from tulu_recipes.errors import HubError, Problem
-
-CLASSIFIER = "ForSequenceClassification"
 
 
 @dataclass(frozen=True)
@@ -37,17 +35,21 @@ def read_scorer(name: str, revision: str | None) -> ScorerFiles | list[Problem]:
     if problems := hub.check_readable(name, revision=revision, where=where):
         return problems
     try:
-        adapter = _read_json(name, "adapter_config.json", revision)
+        files = _files(name, revision)
+        adapter = files.read_json("adapter_config.json")
         if adapter is not None:
             return _read_adapter(name, adapter)
-        config = _read_json(name, "config.json", revision)
-        tokenizer = _read_json(name, "tokenizer_config.json", revision)
+        config, tokenizer = files.config, files.tokenizer_config
     except ValueError as error:
         what = f"A JSON file of {name} is broken: {error}."
         return [Problem("model-files-broken", where, what, "download or copy the model again.")]
     except HubError as error:
         return error.problems
     return _read_whole(name, config, tokenizer)
+
+
+def _files(name: str, revision: str | None) -> ModelFiles:
+    return ModelFiles(name, hub.read_text, revision)
 
 
 def _read_whole(
@@ -59,8 +61,8 @@ def _read_whole(
         what = f"{name} has no config.json" + (": its run has not finished." if unfinished else ", so it is no model.")
         mend = "finish the run with its own command." if unfinished else "name the folder that save_pretrained wrote."
         return [Problem("model-incomplete", where, what, mend)]
-    architectures = [str(architecture) for architecture in config.get("architectures") or []]
-    if not any(architecture.endswith(CLASSIFIER) for architecture in architectures):
+    architectures = config.get("architectures") or []
+    if classifier_of(architectures) is None:
         kind = architectures[0] if architectures else "model of no named architecture"
         return [_no_reward_model(name, f"is a {kind}: it has no head that scores")]
     labels = len(config.get("id2label") or {}) or config.get("num_labels", 2)
@@ -69,7 +71,7 @@ def _read_whole(
     if tokenizer is None:
         what = f"{name} has no tokenizer_config.json, so its tokenizer cannot be loaded."
         return [Problem("tokenizer-missing", where, what, "copy the tokenizer's files of the base model there.")]
-    return ScorerFiles(False, None, _positions(config))
+    return ScorerFiles(False, None, positions_of(config))
 
 
 def _read_adapter(name: str, adapter: dict[str, Any]) -> ScorerFiles | list[Problem]:
@@ -79,8 +81,7 @@ def _read_adapter(name: str, adapter: dict[str, Any]) -> ScorerFiles | list[Prob
     where = f"--model {name}"
     if problems := hub.check_readable(base, where=f"{where}, whose base is {base}"):
         return problems
-    config = _read_json(base, "config.json", None)
-    return ScorerFiles(True, base, _positions(config or {}))
+    return ScorerFiles(True, base, positions_of(_files(base, None).config or {}))
 
 
 def _no_reward_model(name: str, what: str) -> Problem:
@@ -90,19 +91,3 @@ def _no_reward_model(name: str, what: str) -> Problem:
         f"{name} {what}.",
         "name a model with one score: what the reward stage saved, or a sequence classifier with num_labels 1.",
     )
-
-
-def _positions(config: dict[str, Any]) -> int | None:
-    text = config.get("text_config") or {}
-    found = config.get("max_position_embeddings") or text.get("max_position_embeddings")
-    return found if isinstance(found, int) else None
-
-
-def _read_json(name: str, filename: str, revision: str | None) -> dict[str, Any] | None:
-    text = hub.read_text(name, filename, revision=revision)
-    if text is None:
-        return None
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError(f"{filename} is not an object")
-    return value

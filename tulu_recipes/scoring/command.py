@@ -188,9 +188,10 @@ def _folder(
     max_length: int | None,
 ) -> "ScoreFolder":
     """The folder of these scores, which knows everything they depend on."""
-    from tulu_recipes.scoring.dataset import content_digest, template_digest
+    from tulu_recipes.config.model_files import describe_weights
+    from tulu_recipes.data.template import template_digest
+    from tulu_recipes.scoring.dataset import content_digest
     from tulu_recipes.scoring.folder import ScoreFolder
-    from tulu_recipes.trainers.ref_cache import describe_weights
 
     commits = {
         "model_commit": _commit(options.model, "model", options.model_revision),
@@ -199,7 +200,7 @@ def _folder(
     made_of: dict[str, Any] = {
         "weights": describe_weights(options.model, commits["model_commit"]),
         "content": content_digest(data.rows),
-        "chat_template": template_digest(tokenizer),
+        "chat_template": template_digest(tokenizer)[:32],
         "max_length": max_length,
         "part_rows": options.part_rows,
     }

@@ -164,7 +164,3 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     if not values:
         return {}
     return {"mean": sum(values) / len(values), "min": min(values), "max": max(values)}
-
-
-def template_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    return hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()[:32]

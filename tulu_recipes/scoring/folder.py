@@ -18,7 +18,7 @@ from datasets import Dataset
 from filelock import FileLock, Timeout
 
 from tulu_recipes.errors import DataError, Problem
-from tulu_recipes.run import read_json, write_json
+from tulu_recipes.run import atomic_file, read_json, write_json
 
 RECORD, LOCK = "scores.json", "_score.lock"
 STARTED, FINISHED = "started", "finished"
@@ -132,9 +132,8 @@ class ScoreFolder:
         for file in (path, notes):
             file.parent.mkdir(parents=True, exist_ok=True)
         write_json(notes, faults)
-        neighbour = path.with_name(f".{path.name}.writing")
-        rows.to_parquet(str(neighbour))
-        neighbour.replace(path)
+        with atomic_file(path) as neighbour:
+            rows.to_parquet(str(neighbour))
 
     def faults(self) -> Faults:
         """Rows without a score, in order."""

@@ -51,7 +51,7 @@ def reward_arguments(recipe: Recipe) -> RewardConfig:
 def dpo_arguments(recipe: Recipe) -> DPOConfig | CPOConfig:
     """Training arguments of a DPO recipe, or of SimPO's trainer. Pairs arrive tokenized. Raises as `sft_arguments`."""
     values = _arguments(recipe, "DPOConfig") | {"beta": recipe["beta"], "prediction_loss_only": True}
-    if recipe.loss_types() == ["simpo"]:
+    if recipe.is_simpo():
         known = {field.name for field in dataclasses.fields(CPOConfig) if field.init}
         values = {key: value for key, value in values.items() if key in known}
         return CPOConfig(**values, loss_type="simpo", cpo_alpha=0.0, simpo_gamma=recipe["simpo_gamma"])
@@ -152,7 +152,7 @@ def load_reference(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTra
     which shards it only when training begins.
     """
     cached = recipe["precompute_ref_log_probs"] and not os.environ.get("ACCELERATE_USE_FSDP")
-    if recipe["use_peft"] or recipe.loss_types() == ["simpo"] or cached:
+    if recipe["use_peft"] or recipe.is_simpo() or cached:
         return None
     return load_model(recipe, tokenizer)
 

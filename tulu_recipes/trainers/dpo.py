@@ -123,16 +123,14 @@ class DPOTrainer(ReferenceTrainer, _TrlDPOTrainer):  # trl is untyped
 
     # ---- the loss
 
-    def count_batch(self, batch: Batch) -> tuple[int, int]:
-        return self.pairs_in(batch), int(batch["completion_mask"].sum())
+    def count_batch(self, batch: Batch) -> tuple[int, ...]:
+        """And, last, the chosen tokens, which the sft term is divided by."""
+        mask = batch["completion_mask"]
+        return self.pairs_in(batch), int(mask.sum()), int(batch["attention_mask"].sum()), int(_halves(mask)[0].sum())
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
-        samples, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.sft_weight:
-            real = [batch for batch, pairs in zip(samples, self._real, strict=True) if pairs]
-            chosen = sum(int(_halves(batch["completion_mask"])[0].sum()) for batch in real)
-            self._chosen_tokens = int(self.accelerator.gather(torch.tensor([chosen], device=device)).sum())
-        return samples, num_items
+    def take_counts(self, *counted: int) -> None:
+        super().take_counts(*counted)
+        self._chosen_tokens = counted[-1]
 
     def compute_loss(
         self,

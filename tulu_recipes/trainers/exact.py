@@ -56,12 +56,15 @@ class ExactTrainer(Trainer):
 
     # ---- the account of a step
 
-    def count_batch(self, batch: Batch) -> tuple[int, int]:
-        """Sequences (pairs), and supervised tokens, of one micro-batch on this rank."""
+    def count_batch(self, batch: Batch) -> tuple[int, ...]:
+        """Sequences (pairs), supervised tokens, and what else a trainer counts, of one micro-batch on this rank."""
         raise NotImplementedError
 
-    def count_batches(self, samples: list[Any]) -> list[tuple[int, int]]:
+    def count_batches(self, samples: list[Any]) -> list[tuple[int, ...]]:
         return [self.count_batch(batch) for batch in samples]
+
+    def take_counts(self, *counted: int) -> None:
+        """Told of each step, over all ranks, what else `count_batch` counts."""
 
     def tokens_of(self, batch: Batch) -> list[torch.Tensor]:
         """The token ids of a micro-batch."""
@@ -81,12 +84,14 @@ class ExactTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         samples, num_tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not samples:  # a stream that ended
+            return samples, num_tokens
         samples = self.without_repeats(samples)
-        counted = self.count_batches(samples)
-        sums = [sum(column) for column in zip(*counted, strict=True)] or [0, 0]
-        local = torch.tensor([*sums, len(samples)], device=device)
-        sequences, tokens, microbatches = self.accelerator.gather(local).view(-1, 3).sum(0).tolist()
+        sums = [sum(column) for column in zip(*self.count_batches(samples), strict=True)]
+        local = torch.tensor([[len(samples), *sums]], device=device)
+        microbatches, sequences, tokens, *more = self.accelerator.gather(local).sum(0).tolist()
         self.counts = BatchCounts(tokens, sequences, microbatches)
+        self.take_counts(*more)
         self._window = samples
         self.progress.supervised_tokens += tokens
         self.progress.sequences += sequences

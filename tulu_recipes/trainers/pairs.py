@@ -35,23 +35,18 @@ class PairTrainer(ExactTrainer):
     def without_repeats(self, samples: list[Any]) -> list[Any]:
         self._real = [self.pairs_in(batch) for batch in samples]
         self._next = 0
-        if samples and not self.args.dataloader_drop_last:
+        if not self.args.dataloader_drop_last:
             self._real[-1] = self._real_pairs(samples[-1], self.args.train_batch_size)
             samples = [*samples[:-1], self.first_pairs(samples[-1], max(self._real[-1], 1))]
         return samples
 
-    def count_batches(self, samples: list[Any]) -> list[tuple[int, int]]:
+    def count_batches(self, samples: list[Any]) -> list[tuple[int, ...]]:
+        """`count_batch` counts pairs, supervised tokens, all tokens; nothing where all pairs are repeats."""
         counted = super().count_batches(samples)
-        return [found if real else (0, 0) for found, real in zip(counted, self._real, strict=True)]
+        return [found if real else (0,) * len(found) for found, real in zip(counted, self._real, strict=True)]
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
-        samples, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        tokens = sum(self.tokens_in(batch) for batch, real in zip(samples, self._real, strict=True) if real)
-        self._total_train_tokens += int(self.accelerator.gather(torch.tensor([tokens], device=device)).sum())
-        return samples, num_items
-
-    def tokens_in(self, batch: Batch) -> int:
-        return int(batch["attention_mask"].sum())
+    def take_counts(self, *counted: int) -> None:
+        self._total_train_tokens += counted[0]
 
     @contextmanager
     def alone(self) -> Iterator[None]:

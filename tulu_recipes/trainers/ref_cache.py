@@ -6,10 +6,9 @@ rows. A part is written whole or not at all, so a run that was killed goes on wi
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from tulu_recipes.errors import Problem
+from tulu_recipes.run import atomic_file
 
 PART_ROWS = 4096
 MARK = "reference.json"
@@ -98,18 +98,13 @@ class RefCache:
     def write(self, part: range, values: LogProbs) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / MARK).is_file():
-            self._replace(self.folder / MARK, lambda path: path.write_text(json.dumps(self.identity, indent=2) + "\n"))
-        self._replace(self._path(part), lambda path: save_file(values, path, {"sha256": _digest(values)}))
+            with atomic_file(self.folder / MARK, shared=True) as neighbour:
+                neighbour.write_text(json.dumps(self.identity, indent=2) + "\n")
+        with atomic_file(self._path(part), shared=True) as neighbour:
+            save_file(values, neighbour, {"sha256": _digest(values)})
 
     def _path(self, part: range) -> Path:
         return self.folder / f"rows-{part.start:08d}-{part.stop:08d}.safetensors"
-
-    @staticmethod
-    def _replace(path: Path, write: Callable[[Path], object]) -> None:
-        # a name of its own: another run may write the same part at the same time
-        neighbour = path.with_name(f".{path.name}.{uuid4().hex}.writing")
-        write(neighbour)
-        neighbour.replace(path)
 
 
 def _digest(values: LogProbs) -> str:
@@ -124,19 +119,4 @@ def digest_rows(dataset: Dataset, columns: tuple[str, ...]) -> str:
             column = batch[name].combine_chunks()
             digest.update(np.asarray(column.value_lengths(), dtype=np.int64).tobytes())
             digest.update(np.asarray(column.flatten(), dtype=np.int32).tobytes())
-    return digest.hexdigest()
-
-
-def describe_weights(name: str, commit: str | None) -> str | None:
-    """The weights a model name stands for: the commit on the Hub, a hash of a local folder's weight files, or None."""
-    folder = Path(name).expanduser()
-    if commit or not name or not folder.is_dir():
-        return commit
-    digest = hashlib.sha256()
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        return None
-    for path in files:
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()

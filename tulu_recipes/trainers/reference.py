@@ -1,6 +1,5 @@
 """The reference of DPO: a model beside the policy, or its log-probs on disk, computed before the first step."""
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,10 +15,12 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 from trl.models import prepare_deepspeed
 
+from tulu_recipes.config.model_files import describe_weights
 from tulu_recipes.data.pairs import SIDES, TRAINED
+from tulu_recipes.data.template import template_digest
 from tulu_recipes.errors import DataError, Problem, RecipeError
 from tulu_recipes.trainers.pairs import PairTrainer
-from tulu_recipes.trainers.ref_cache import LogProbs, RefCache, describe_weights, digest_rows
+from tulu_recipes.trainers.ref_cache import LogProbs, RefCache, digest_rows
 
 
 def cache_folder(args: Any) -> Path:
@@ -31,7 +32,7 @@ def describe_pairs(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, args: A
     """What reference log-probs depend on beside the model. args: a DPOConfig."""
     return {
         "rows": digest_rows(dataset, TRAINED),
-        "chat_template": hashlib.sha256(str(tokenizer.chat_template or "").encode()).hexdigest(),
+        "chat_template": template_digest(tokenizer),
         "masking": args.masking,
         "mask_termination_tokens": args.mask_termination_tokens,
         "max_length": args.max_length,
@@ -46,15 +47,15 @@ def check_cache(args: Any, sets: Mapping[str, Dataset | None], tokenizer: PreTra
         DataError: what is different.
     """
     folder = cache_folder(args)
+    if folder.is_file():
+        what = "The cache of reference log-probs is to be a folder, and this is a file."
+        raise DataError(Problem("ref-cache-other", str(folder), what, "name another ref_log_probs_cache."))
     caches = [
         RefCache(folder / name, describe_pairs(dataset, tokenizer, args), len(dataset))
         for name, dataset in sets.items()
         if dataset is not None and (folder / name).exists()
     ]
     problems = [problem for cache in caches if (problem := cache.problem(whole=False))]
-    if folder.exists() and not folder.is_dir():
-        what = "The cache of reference log-probs is to be a folder, and this is a file."
-        problems = [Problem("ref-cache-other", str(folder), what, "name another ref_log_probs_cache.")]
     if problems:
         raise DataError(problems, headline="The reference log-probs are refused, nothing was started.")
 

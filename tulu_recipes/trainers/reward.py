@@ -16,6 +16,7 @@ from trl import RewardTrainer as _TrlRewardTrainer
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 from trl.trainer.utils import create_model_from_path
 
+from tulu_recipes.config.model_files import classifier_of
 from tulu_recipes.data.pairs import PairRules, tokenize_pairs, trainable_pairs
 from tulu_recipes.trainers.exact import Batch
 from tulu_recipes.trainers.pairs import PairTrainer, ranked_rightly
@@ -36,8 +37,7 @@ def load_scorer(name: str, **kwargs: Any) -> PreTrainedModel:
         model: PreTrainedModel = create_model_from_path(
             name, AutoModelForSequenceClassification, num_labels=1, **kwargs
         )
-    architectures = model.config.architectures or []
-    if not any(str(architecture).endswith("ForSequenceClassification") for architecture in architectures):
+    if classifier_of(model.config.architectures) is None:
         init_score_head(model)
     # vLLM then gives the score itself and not its sigmoid
     model.config.problem_type = "regression"
@@ -96,8 +96,9 @@ class RewardTrainer(PairTrainer, _TrlRewardTrainer):  # trl is untyped
         )
         return trainable_pairs(tokenized, over_length="drop")
 
-    def count_batch(self, batch: Batch) -> tuple[int, int]:
-        return self.pairs_in(batch), int(batch["attention_mask"].sum())
+    def count_batch(self, batch: Batch) -> tuple[int, ...]:
+        tokens = int(batch["attention_mask"].sum())
+        return self.pairs_in(batch), tokens, tokens
 
     def compute_loss(
         self,

@@ -35,14 +35,12 @@ class SimPOTrainer(PairTrainer, CPOTrainer):  # trl is untyped
     def tokenize_row(self, feature: Any, model: Any = None) -> dict[str, Any]:
         return {}  # the rows are tokenized already
 
-    def count_batch(self, batch: Batch) -> tuple[int, int]:
-        return self.pairs_in(batch), sum(int((batch[f"{side}_labels"] != -100).sum()) for side in SIDES)
+    def count_batch(self, batch: Batch) -> tuple[int, ...]:
+        supervised = sum(int((batch[f"{side}_labels"] != -100).sum()) for side in SIDES)
+        return self.pairs_in(batch), supervised, sum(int(batch[f"{side}_attention_mask"].sum()) for side in SIDES)
 
     def pairs_in(self, batch: Batch) -> int:
         return len(batch["chosen_labels"])
-
-    def tokens_in(self, batch: Batch) -> int:
-        return sum(int(batch[f"{side}_attention_mask"].sum()) for side in SIDES)
 
     def first_pairs(self, batch: Batch, count: int) -> dict[str, torch.Tensor]:
         return {name: value[:count] for name, value in batch.items()}
