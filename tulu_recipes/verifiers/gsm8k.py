@@ -21,6 +21,10 @@ def number_of(label: str) -> Fraction | None:
     return _value(match[1] + match[2]) if match else None
 
 
+def label_fault(ground_truth: str) -> str | None:
+    return None if number_of(ground_truth) is not None else "label is no number"
+
+
 def last_number(text: str) -> Fraction | None:
     found = _NUMBER.findall(text.replace("−", "-").replace("$", " "))
     return _value(found[-1]) if found else None

@@ -18,9 +18,9 @@ def grade(completion: str, ground_truth: str) -> Verdict:
     return _judged({"completion": completion, "ground_truth": ground_truth})
 
 
-def check_label(ground_truth: str) -> Verdict:
-    """Correct when math-verify reads the label as mathematics, else an error with the reason."""
-    return _judged({"completion": None, "ground_truth": ground_truth})
+def label_fault(ground_truth: str) -> str | None:
+    """Why math-verify cannot read the label as mathematics."""
+    return _judged({"completion": None, "ground_truth": ground_truth}).reason or None
 
 
 def check_installed() -> None:

@@ -4,16 +4,14 @@ from typing import Any
 
 from tulu_recipes.data.filters.kinds import FilterKind, Parameter, RowFilter, Tokenizer
 from tulu_recipes.errors import DataError, Problem
-from tulu_recipes.verifiers import VERIFIERS, gsm8k, ifeval_schema, math, verify
+from tulu_recipes.verifiers import VERIFIERS, ifeval_schema, verify
 
 
 def label_fault(row: dict[str, Any]) -> str | None:
     """Why the row's verifier cannot use its label; the verifier is named by the `dataset` column, in any case."""
     name, label = row["dataset"].lower(), row["ground_truth"]
-    if name == "gsm8k":
-        return None if gsm8k.number_of(label) is not None else "label is no number"
-    if name == "math":
-        return math.check_label(label).reason or None
+    if name in VERIFIERS:
+        return VERIFIERS[name].label_fault(label)
     if name == "ifeval":
         fault = ifeval_schema.label_fault(label)
         return fault or (None if (row["constraint"] or "").strip() else "constraint is missing")
