@@ -103,6 +103,7 @@ def prepare_data(recipe: Recipe) -> StageData:
         eos_token=recipe["eos_token"],
         revision=recipe["model_revision"],
         trust_remote_code=bool(recipe["trust_remote_code"]),
+        supervised=recipe.stage != "rlvr",
     )
     if recipe["use_peft"]:
         _refuse_new_tokens(recipe, len(tokenizer))
