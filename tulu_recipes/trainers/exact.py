@@ -135,10 +135,16 @@ class ExactTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self.model.training and "loss" in logs:
-            logs["num_supervised_tokens"] = self.progress.supervised_tokens
-            logs["num_sequences"] = self.progress.sequences
-            logs["row_order_crc32"] = self.progress.row_order_crc32
+            logs |= self.account()
         super().log(logs, start_time)
+
+    def account(self) -> dict[str, float]:
+        """What has been trained on since the run began, for the logs."""
+        return {
+            "num_supervised_tokens": self.progress.supervised_tokens,
+            "num_sequences": self.progress.sequences,
+            "row_order_crc32": self.progress.row_order_crc32,
+        }
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
