@@ -274,6 +274,9 @@ def sample_before(recipe: Recipe, data: StageData, run: Run) -> None:
         {"prompt": prompt[-1]["content"], "expected": gold, "before": text, "after": ""}
         for prompt, gold, text in zip(prompts, expected, answers, strict=True)
     ]
+    if recipe.stage == "rlvr":
+        for sample, verifier in zip(samples, data.heldout_text["verifier"], strict=False):
+            sample["verifier"] = verifier
     write_json(path, samples)
 
 

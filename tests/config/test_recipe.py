@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tulu_recipes.config.load import load_recipe
+from tulu_recipes.config.our_keys import OUR_KEYS
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.config.schema import NOT_SCIENCE, keys_for
 

@@ -120,7 +120,7 @@ _REWARD = (
         "max_verifier_error_fraction",
         "float",
         0.05,
-        "Stop when the verifier cannot judge more of the completions of a rollout.",
+        "Stop when the verifier cannot judge more of the last 1,000 completions.",
         "reward",
         limits=FRACTION,
         changes_weights=False,

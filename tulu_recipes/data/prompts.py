@@ -16,7 +16,7 @@ from tulu_recipes.data.conversion import BrokenRow
 from tulu_recipes.data.layouts import Layout, recognise
 from tulu_recipes.data.template import encode_chat
 from tulu_recipes.errors import DataError
-from tulu_recipes.verifiers import find_verifier
+from tulu_recipes.verifiers import default_pool, find_verifier
 
 Row = Mapping[str, Any]
 
@@ -135,12 +135,8 @@ def check_labels(batch: dict[str, list[Any]], versions: Mapping[str, int | None]
     whole = [fault == "" for fault in batch["fault"]]
     wanted = {pair for pair, readable in zip(pairs, whole, strict=True) if readable}
     known = sorted(pair for pair in wanted if versions[pair[0]] is not None)
-    faults = dict.fromkeys(wanted, UNKNOWN) | dict(zip(known, _label_faults(known), strict=True))
-    return {"label_fault": [faults[pair] if ok else "" for pair, ok in zip(pairs, whole, strict=True)]}
-
-
-def _label_faults(labels: list[tuple[str, str]]) -> list[str]:
-    return [find_verifier(name).label_fault(truth) or "" for name, truth in labels]
+    faults = dict.fromkeys(wanted, UNKNOWN) | dict(zip(known, default_pool().label_faults(known), strict=True))
+    return {"label_fault": [(faults[pair] or "") if ok else "" for pair, ok in zip(pairs, whole, strict=True)]}
 
 
 def _version(name: str, semantics: str) -> int | None:
