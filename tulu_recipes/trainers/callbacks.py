@@ -44,6 +44,7 @@ class ProgressCallback(TrainerCallback):
         self.clock = time.monotonic()
         self.count: int | None = None  # None until the first log: its interval holds start-up
         self.next_line = 0.0
+        self.scored = ""  # what was said of the rollout at work
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -74,14 +75,19 @@ class ProgressCallback(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
-        online = "reward" in logs
-        rate = self._rate(int(logs["episodes" if online else "num_tokens"]), "completions" if online else "tokens")
-        text = (_scored(logs) if online else _lost(logs)) + rate
+        text = self._text(logs)
         if self.bar is not None:
             self.bar.update(self.task, description=text)
         elif state.global_step >= self.next_line or state.global_step == state.max_steps:
             self.next_line = state.global_step + state.max_steps / self.LINES
             self.console.print(f"step {state.global_step}/{state.max_steps} · {text}", highlight=False, soft_wrap=True)
+
+    def _text(self, logs: dict[str, float]) -> str:
+        if "episodes" not in logs:
+            return _lost(logs) + self._rate(int(logs["num_tokens"]), "tokens")
+        if "reward" in logs:  # a new rollout; further steps on it have nothing new to say of it
+            self.scored = _scored(logs) + self._rate(int(logs["episodes"]), "completions")
+        return self.scored
 
     def _rate(self, count: int, unit: str) -> str:
         now, before = time.monotonic(), self.count
