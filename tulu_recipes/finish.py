@@ -28,7 +28,7 @@ CLOCKWORK = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second",
 NOT_PUSHED = ["checkpoint-*", "*.lock", ".*", "training_args.bin", "not-finite-*", "ref_log_probs/*"]
 
 
-def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer) -> None:
+def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Any) -> None:
     """Save the model into the run folder, prove that it loads and computes the same, and write what people read.
 
     Raises:
@@ -43,6 +43,8 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
     trainer.accelerator.wait_for_everyone()
     if not run.main:
         return
+    if (run.folder / "value_model").is_dir():
+        data.tokenizer.save_pretrained(run.folder / "value_model")
     quantization = quantization_config(recipe)
     difference = check_saved(
         run.folder,

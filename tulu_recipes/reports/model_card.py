@@ -8,9 +8,9 @@ import yaml
 from tulu_recipes import hub
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.hub_problems import RepoType
-from tulu_recipes.reports import preference_card
+from tulu_recipes.reports import online_card, preference_card
 from tulu_recipes.reports.reward_report import reward_section
-from tulu_recipes.reports.shown_metrics import data_markdown
+from tulu_recipes.reports.shown_metrics import GRADED, data_markdown
 from tulu_recipes.run import package_versions, read_alarms, read_json, read_metrics, write_text
 
 USE = """```python
@@ -24,8 +24,9 @@ _TRAINED = {
     "sft": "supervised fine-tuning on",
     "dpo": "preference tuning (DPO) on the pairs of",
     "reward": "training as a reward model on the pairs of",
+    "rlvr": "reinforcement learning with verifiable rewards on the prompts of",
 }
-_TAGS = {"reward": ["reward-model", "reward-trainer"]}
+_TAGS = {"reward": ["reward-model", "reward-trainer"]}  # of rlvr: the algorithm too
 
 
 def write_model_card(folder: Path, recipe: Recipe) -> Path:
@@ -50,6 +51,8 @@ def _metadata(recipe: Recipe, name: str, record: dict[str, Any]) -> dict[str, An
         metadata["datasets"] = [data]
     metadata["pipeline_tag"] = "text-classification" if recipe.stage == "reward" else "text-generation"
     metadata["tags"] = ["tulu-recipes", "trl", *_TAGS.get(recipe.stage, [recipe.stage])]
+    if recipe.stage == "rlvr":
+        metadata["tags"].append(recipe["algorithm"])
     if recipe.stage != "sft":
         metadata |= preference_card.evaluation_metadata(recipe, name, record["final_metrics"])
     return metadata
@@ -58,9 +61,9 @@ def _metadata(recipe: Recipe, name: str, record: dict[str, Any]) -> dict[str, An
 def _body(folder: Path, recipe: Recipe, record: dict[str, Any], name: str) -> str:
     resolved = (folder / "recipe.resolved.yaml").read_text(encoding="utf-8")
     versions = ", ".join(f"{package} {version}" for package, version in package_versions().items())
-    pairs, reward = recipe.stage != "sft", recipe.stage == "reward"
-    method = preference_card.method(recipe) if pairs else []
-    papers = preference_card.papers(recipe) if pairs else []
+    reward = recipe.stage == "reward"
+    card = online_card if recipe.stage == "rlvr" else preference_card
+    method, papers = ([], []) if recipe.stage == "sft" else (card.method(recipe), card.papers(recipe))
     launch = f"accelerate launch -m tulu_recipes.{recipe.stage} recipe.yaml"
     curve = "![curves](loss.png)\n" if read_metrics(folder) else ""
     return "\n".join(
@@ -136,11 +139,12 @@ def _results(folder: Path, recipe: Recipe, record: dict[str, Any]) -> list[str]:
         lines = [f"- {key}: {value:.6g}" for key, value in record["final_metrics"].items()]
     else:
         lines = preference_card.results(recipe, record["final_metrics"])
-    if recipe.stage == "sft" and "samples" in record:
+    if recipe.stage in GRADED and "samples" in record:
+        name, prefix = GRADED[recipe.stage]
         samples = record["samples"]
         lines.append(
-            f"- held-out exact match: {samples['exact_match_before']:.3f} before, "
-            f"{samples['exact_match_after']:.3f} after training ({samples['rows']} rows)"
+            f"- held-out {name}: {samples[prefix + '_before']:.3f} before, "
+            f"{samples[prefix + '_after']:.3f} after training ({samples['rows']} rows)"
         )
     lines += [f"- alarm at step {alarm['step']:,}: {alarm['alarm']}" for alarm in read_alarms(folder)]
     lines.append(f"- training time: {record.get('seconds', 0):,.0f} s")

@@ -1,4 +1,7 @@
-"""What the card of a DPO or reward model says beyond that of any model: method, results on pairs, use, papers."""
+"""What the card of a DPO or reward model says beyond that of any model: method, results on pairs, use, papers.
+
+Results are those of RLVR too, whose method is in `online_card`.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -36,13 +39,17 @@ _HUB_METRICS = {
         "eval_rewards/margins": ("margin", "Mean reward margin"),
         "eval_loss": ("loss", "Loss"),
     },
+    "rlvr": {
+        "eval_verifier/accuracy": ("accuracy", "Verified accuracy"),
+        "eval_reward": ("reward", "Mean reward"),
+    },
     "reward": {
         "eval_accuracy": ("accuracy", "Preference accuracy"),
         "eval_margin": ("margin", "Mean score margin"),
         "eval_loss": ("loss", "Loss"),
     },
 }
-_TASKS = {"dpo": "text-generation", "reward": "text-classification"}
+_TASKS = {"dpo": "text-generation", "reward": "text-classification", "rlvr": "text-generation"}
 
 _PAPERS = {
     "dpo": "Rafailov et al., *Direct Preference Optimization*, [arXiv 2305.18290](https://arxiv.org/abs/2305.18290)",
@@ -111,14 +118,14 @@ def _reward_method(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def results(recipe: Recipe, final_metrics: dict[str, float]) -> list[str]:
-    """The table of the last evaluation on held-out pairs."""
+    """The table of the last evaluation on held-out pairs, or prompts."""
     shown = [
         (label, final_metrics[f"eval_{name}"])
         for name, label in NUMBERS[recipe.stage].items()
         if f"eval_{name}" in final_metrics
     ]
     if not shown:
-        return ["No held-out pairs were evaluated.", ""]
+        return [f"No held-out {_unit(recipe)} were evaluated.", ""]
     rows = [f"| {label} | {value:,.4g} |" for label, value in shown]
     return [f"| on {_heldout_name(recipe)} | mean |", "|---|---:|", *rows, ""]
 
@@ -144,15 +151,20 @@ def evaluation_metadata(recipe: Recipe, name: str, final_metrics: dict[str, floa
 
 
 def _dataset_type(recipe: Recipe) -> str:
-    """The Hub id of the held-out pairs; a local file has none."""
+    """The Hub id of the held-out rows; a local file has none."""
     data = recipe["eval_dataset_name"] or recipe["dataset_name"]
-    return "preference-pairs" if Path(data).exists() else str(data)
+    local = "verifiable-prompts" if recipe.stage == "rlvr" else "preference-pairs"
+    return local if Path(data).exists() else str(data)
+
+
+def _unit(recipe: Recipe) -> str:
+    return "prompts" if recipe.stage == "rlvr" else "pairs"
 
 
 def _heldout_name(recipe: Recipe) -> str:
     data = recipe["eval_dataset_name"] or recipe["dataset_name"]
     split = "" if recipe["eval_dataset_name"] else f", split {recipe['dataset_test_split']}"
-    return f"held-out pairs ({Path(data).name if Path(data).exists() else data}{split})"
+    return f"held-out {_unit(recipe)} ({Path(data).name if Path(data).exists() else data}{split})"
 
 
 def papers(recipe: Recipe) -> list[str]:

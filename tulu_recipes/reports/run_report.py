@@ -5,10 +5,11 @@ from typing import Any
 
 from tulu_recipes.reports.curves import draw_curves
 from tulu_recipes.reports.reward_report import reward_section
-from tulu_recipes.reports.shown_metrics import NUMBERS, data_markdown
+from tulu_recipes.reports.shown_metrics import GRADED, NUMBERS, data_markdown
 from tulu_recipes.run import read_alarms, read_json, read_metrics, write_text
 
 SHOWN_SAMPLES = 8
+_ANSWER = {"sft": "expected", "rlvr": "ground truth"}
 Metrics = list[dict[str, Any]]
 
 
@@ -66,10 +67,11 @@ def _numbers(metrics: Metrics, record: dict[str, Any]) -> list[str]:
     lines = ["## Training", "", "![curves](loss.png)", "", *_first_and_last(metrics, record["stage"]), ""]
     samples = record.get("samples")
     if samples:
-        before, after = samples["exact_match_before"], samples["exact_match_after"]
+        name, prefix = GRADED.get(record["stage"], GRADED["sft"])
+        before, after = samples[f"{prefix}_before"], samples[f"{prefix}_after"]
         # free answers to preference prompts are never the chosen one word for word
-        if record["stage"] == "sft" or after:
-            lines += [f"Held-out exact match: **{before:.3f} → {after:.3f}** on {samples['rows']} rows.", ""]
+        if record["stage"] in GRADED or after:
+            lines += [f"Held-out {name}: **{before:.3f} → {after:.3f}** on {samples['rows']} rows.", ""]
     return lines
 
 
@@ -96,7 +98,7 @@ def _number(value: float) -> str:
 def _data(folder: Path, stage: str) -> list[str]:
     if not (folder / "audit.json").is_file():
         return []
-    title = "Supervision" if stage == "sft" else "Length report"
+    title = {"sft": "Supervision", "rlvr": "Prompts"}.get(stage, "Length report")
     return [f"## {title}", "", *data_markdown(read_json(folder / "audit.json"), stage), ""]
 
 
@@ -120,7 +122,7 @@ def render_samples(samples: list[dict[str, str]], stage: str = "sft") -> str:
         mark = (" (right)" if right else " (wrong)") if stage == "sft" else ""
         blocks.append(
             f"**{number}.** {_quote(sample['prompt'])}\n\n"
-            f"- {'expected' if stage == 'sft' else 'chosen'}: {_code(sample['expected'])}\n"
+            f"- {_ANSWER.get(stage, 'chosen')}: {_code(sample['expected'])}\n"
             f"- before: {_code(sample['before'])}\n- after: {_code(sample['after'])}{mark}\n"
         )
     return "\n".join(blocks)

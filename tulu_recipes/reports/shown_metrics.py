@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tulu_recipes.data import pair_audit
+from tulu_recipes.data import pair_audit, prompt_audit
 
 # Name in metrics.jsonl → what a person reads; the held-out twin starts with eval_
 _SFT_NUMBERS = {
@@ -33,6 +33,23 @@ _REWARD_NUMBERS = {
     "rewards/rejected": "score, rejected",
     "grad_norm": "gradient norm before clipping",
 }
+_RLVR_NUMBERS = {
+    "reward": "reward of a completion",
+    "verifier/accuracy": "accuracy: completions that the verifier calls correct",
+    "verifier/error_rate": "completions that it cannot judge",
+    "kl": "KL to the start, nats per token",
+    "entropy": "entropy, nats per token",
+    "completions/mean_length": "tokens of a completion",
+    "completions/clipped_ratio": "completions without an end of turn",
+    "frac_reward_zero_std": "prompts whose samples all have one reward",
+    "loss": "policy loss",
+    "value_loss": "value loss",
+    "values/explained_variance": "variance of returns that values explain",
+    "grad_norm": "gradient norm before clipping",
+    "episodes": "completions so far",
+}
+# Stages whose free answers have a right and a wrong: how they are graded, and its prefix in run.json
+GRADED = {"sft": ("exact match", "exact_match"), "rlvr": ("answers verified", "verified")}
 
 
 @dataclass(frozen=True)
@@ -75,8 +92,24 @@ PANELS: Mapping[str, tuple[Panel, ...]] = {
         _LEARNING_RATE,
         _GRAD_NORM,
     ),
+    "rlvr": (
+        _one("reward of a completion", "reward"),
+        _one("accuracy: completions verified", "verifier/accuracy"),
+        _one("KL to the start (nats per token)", "kl", 0.0),
+        _one("entropy (nats per token)", "entropy"),
+        _one("tokens of a completion", "completions/mean_length"),
+        _one("completions without an end of turn", "completions/clipped_ratio"),
+        _one("value loss", "value_loss"),
+        _one("variance of returns that values explain", "values/explained_variance", 0.0),
+        _GRAD_NORM,
+    ),
 }
-NUMBERS: Mapping[str, Mapping[str, str]] = {"sft": _SFT_NUMBERS, "dpo": _DPO_NUMBERS, "reward": _REWARD_NUMBERS}
+NUMBERS: Mapping[str, Mapping[str, str]] = {
+    "sft": _SFT_NUMBERS,
+    "dpo": _DPO_NUMBERS,
+    "reward": _REWARD_NUMBERS,
+    "rlvr": _RLVR_NUMBERS,
+}
 
 _SFT_COLUMNS = (
     "rows",
@@ -92,17 +125,19 @@ _PAIR_NOTE = (
     "Tokens are those of both conversations, once an epoch; chosen and rejected, those of the answers compared. "
     "Chosen shorter and chosen longer count trained pairs by these."
 )
+_PROMPT_NOTE = "Tokens are those of prompts, with chat template, once each. Sources are divided by verifier."
 
 
 def data_markdown(audit: Mapping[str, Any], stage: str) -> list[str]:
     """The audit table of a stage as Markdown, sources first, total last."""
     if stage == "sft":
         return _table(audit, {column: column for column in _SFT_COLUMNS})
-    columns = list(pair_audit.COLUMNS.items())
-    shown = {key: name for i, (key, name) in enumerate(columns) if i < pair_audit.ALWAYS_SHOWN or audit["total"][key]}
+    of, unit, note = (prompt_audit, "row", _PROMPT_NOTE) if stage == "rlvr" else (pair_audit, "pair", _PAIR_NOTE)
+    columns = list(of.COLUMNS.items())
+    shown = {key: name for i, (key, name) in enumerate(columns) if i < of.ALWAYS_SHOWN or audit["total"][key]}
     absent = [name for key, name in columns if key not in shown]
-    lines = [*_table(audit, shown), "", _PAIR_NOTE]
-    return [*lines, "", f"No pair is or has: {', '.join(absent)}."] if absent else lines
+    lines = [*_table(audit, shown), "", note]
+    return [*lines, "", f"No {unit} is or has: {', '.join(absent)}."] if absent else lines
 
 
 def _table(audit: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:

@@ -61,7 +61,8 @@ class Critic(Trainer):
         # a copy of the fields: building another one would start the process group's state again
         args = copy.copy(owner.args)
         args.learning_rate = args.learning_rate if args.value_learning_rate is None else args.value_learning_rate
-        args.remove_unused_columns = args.push_to_hub = False
+        args.remove_unused_columns = args.push_to_hub = args.load_best_model_at_end = False
+        args.eval_strategy = "no"
         args.report_to, args.deepspeed_plugin = [], None
         super().__init__(model=model, args=args, train_dataset=owner.train_dataset, data_collator=lambda rows: rows)
         self.compute_loss_func = _never_called  # what transformers before 5.19 reads for `loss_is_scaled_for_ga`
