@@ -15,8 +15,8 @@ from trl.trainer.utils import create_model_from_path
 
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.errors import Problem, RecipeError
-from tulu_recipes.trainers.alarms import AlarmRules
 from tulu_recipes.trainers.dpo import DPOConfig
+from tulu_recipes.trainers.preference_alarms import AlarmRules, AlarmWindows
 from tulu_recipes.trainers.reward import RewardConfig, load_scorer
 from tulu_recipes.trainers.sft import SFTConfig
 from tulu_recipes.trainers.simpo import CPOConfig
@@ -59,8 +59,9 @@ def dpo_arguments(recipe: Recipe) -> DPOConfig | CPOConfig:
     return DPOConfig(**values, loss_type=recipe.loss_types(), **{key: recipe[key] for key in ours})
 
 
-def alarm_rules(recipe: Recipe) -> AlarmRules:
-    return AlarmRules(recipe["alarm_window"], recipe["alarm_chosen_drop"], recipe["alarm_accuracy"])
+def preference_alarms(recipe: Recipe) -> AlarmWindows:
+    rules = AlarmRules(recipe["alarm_window"], recipe["alarm_chosen_drop"], recipe["alarm_accuracy"])
+    return AlarmWindows(rules)
 
 
 def _arguments(recipe: Recipe, config: str) -> dict[str, Any]:
