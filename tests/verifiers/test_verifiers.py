@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tulu_recipes.errors import DataError
-from tulu_recipes.verifiers import Verdict, math, math_process, verify
+from tulu_recipes.verifiers import Verdict, math, verify
 from tulu_recipes.verifiers.ifeval_schema import ARGUMENTS, label_fault
 
 
@@ -64,15 +64,6 @@ def test_gsm8k_takes_the_last_number(completion: str, label: str, outcome: str) 
 )
 def test_math_compares_formulas(completion: str, label: str, outcome: str) -> None:
     assert verify("MATH", completion, label).outcome == outcome
-
-
-@pytest.mark.integration
-def test_a_comparison_that_never_ends_is_stopped_and_the_next_one_works() -> None:
-    """The child gives up after 3 s by itself; here it is killed sooner, as when it is deaf to its alarm."""
-    assert verify("math", "\\boxed{3}", "3").outcome == "correct"
-    tower = {"completion": "\\boxed{10^{10^{10}}}", "ground_truth": "3"}
-    assert math_process.ask(tower, seconds=0.5) == ("error", "timed out")
-    assert verify("math", "\\boxed{3}", "3").outcome == "correct"
 
 
 @pytest.mark.integration

@@ -25,6 +25,7 @@ class Verifier:
     grade_as_released: by the rules of the Tülu 3 release, bugs included; None where it had no such verifier.
     label_fault: what is wrong with a ground truth, in a few words without its values; None when it can be used.
     isolated: may hang, crash or fill the memory on a hostile completion, so that it only runs in a child process.
+    check_installed: raises DataError when a library that it needs is not there.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Verifier:
     grade_as_released: Grade | None
     label_fault: Callable[[str], str | None]
     isolated: bool = False
+    check_installed: Callable[[], None] = lambda: None
 
     def judge(self, completion: str, ground_truth: str, semantics: str) -> Verdict:
         """Grade in this process, whatever the completion does to it."""
@@ -43,7 +45,7 @@ class Verifier:
 
 _ALL = (
     Verifier("gsm8k", 1, gsm8k.grade, None, gsm8k.label_fault),
-    Verifier("math", 1, math.grade, None, math.label_fault, isolated=True),
+    Verifier("math", 1, math.grade, None, math.label_fault, True, math.check_installed),
 )
 
 VERIFIERS: Mapping[str, Verifier] = MappingProxyType({verifier.name: verifier for verifier in _ALL})

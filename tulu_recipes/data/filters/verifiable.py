@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tulu_recipes import verifiers
 from tulu_recipes.data.filters.kinds import FilterKind, Parameter, RowFilter, Tokenizer
 from tulu_recipes.errors import DataError, Problem
 from tulu_recipes.verifiers import VERIFIERS, ifeval_schema, verify
@@ -11,7 +12,7 @@ def label_fault(row: dict[str, Any]) -> str | None:
     """Why the row's verifier cannot use its label; the verifier is named by the `dataset` column, in any case."""
     name, label = row["dataset"].lower(), row["ground_truth"]
     if name in VERIFIERS:
-        return VERIFIERS[name].label_fault(label)
+        return verifiers.label_fault(name, label)
     if name == "ifeval":
         fault = ifeval_schema.label_fault(label)
         return fault or (None if (row["constraint"] or "").strip() else "constraint is missing")
