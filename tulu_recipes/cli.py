@@ -10,6 +10,7 @@ COMMANDS = {
     "sft": "supervised fine-tuning; under several processes: accelerate launch -m tulu_recipes.sft",
     "reward": "a reward model from preference pairs",
     "dpo": "preference tuning: DPO with any of TRL's losses, SimPO",
+    "rlvr": "reinforcement learning with verifiable rewards: PPO, GRPO, RLOO",
     "report": "write a run's report again from its folder",
     "demo": "the pipeline on this machine, with bundled rows and a tiny model",
 }

@@ -11,6 +11,7 @@ from tulu_recipes import hub
 from tulu_recipes.config.check_hub import hub_model_id
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.data.pairs import kept_pairs
+from tulu_recipes.data.template import encode_chat
 from tulu_recipes.errors import HubError, Problem, TrainingError
 from tulu_recipes.prepare import StageData, answer, evaluation_length, heldout_prompts
 from tulu_recipes.reports.model_card import write_model_card
@@ -19,6 +20,7 @@ from tulu_recipes.run import FINISHED, TRAINED, Run, read_json, write_json
 from tulu_recipes.scoring.evaluation import write_reward_evaluation
 from tulu_recipes.trainers.arguments import quantization_config
 from tulu_recipes.trainers.verify import check_saved, probe_logits
+from tulu_recipes.verifiers import Question, default_pool
 
 # Of an evaluation, what says nothing about the model
 CLOCKWORK = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_num_tokens")
@@ -33,9 +35,11 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
         TrainingError: the saved model is not the trained one, or the trainer saw other tokens than the audit counted.
     """
     metrics = _last_evaluation(trainer) if data.heldout is not None else {}
-    probe = data.train[0]["input_ids" if recipe.stage == "sft" else "chosen_ids"]
+    probe = _probe(recipe, data)
     trained = probe_logits(trainer, probe)
     trainer.save_model(str(run.folder), _internal_call=True)
+    if recipe.values.get("algorithm") == "ppo":
+        trainer.save_value_model(run.folder / "value_model")
     trainer.accelerator.wait_for_everyone()
     if not run.main:
         return
@@ -60,13 +64,22 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Trainer)
             key: value for key, value in metrics.items() if key.startswith("eval_") and key not in CLOCKWORK
         },
         seconds=run.clock.seconds,
-        counters=_compare_counters(recipe, data, trainer),
+        counters=trainer.account() if recipe.stage == "rlvr" else _compare_counters(recipe, data, trainer),
     )
     if (run.folder / "samples.json").is_file():
         _sample_after(recipe, data, run)
     run.update(status=TRAINED)
     write_model_card(run.folder, recipe)
     write_report(run.folder)
+
+
+def _probe(recipe: Recipe, data: StageData) -> list[int]:
+    """Tokens of one training row."""
+    row = data.train[0]
+    if recipe.stage == "rlvr":
+        return encode_chat(data.tokenizer, row["prompt"], add_generation_prompt=True)[0]
+    tokens: list[int] = row["input_ids" if recipe.stage == "sft" else "chosen_ids"]
+    return tokens
 
 
 def _evaluate_reward_model(run: Run, heldout: Dataset, over_length: str, batch_size: int) -> None:
@@ -124,17 +137,23 @@ def _sample_after(recipe: Recipe, data: StageData, run: Run) -> None:
     for sample, text in zip(samples, answer(recipe, data, str(run.folder), prompts), strict=True):
         sample["after"] = text
     write_json(run.folder / "samples.json", samples)
-    run.update(
-        samples={
-            "rows": len(samples),
-            "exact_match_before": _exact_match(samples, "before"),
-            "exact_match_after": _exact_match(samples, "after"),
-        }
-    )
+    if recipe.stage == "rlvr":
+        right = {key: _verified(samples, key, recipe["verifier_semantics"]) for key in ("before", "after")}
+        names = {f"verified_{key}": share for key, share in right.items()}
+    else:
+        names = {f"exact_match_{key}": _exact_match(samples, key) for key in ("before", "after")}
+    run.update(samples={"rows": len(samples), **names})
 
 
 def _exact_match(samples: list[dict[str, str]], key: str) -> float:
     return sum(sample[key].strip() == sample["expected"].strip() for sample in samples) / len(samples)
+
+
+def _verified(samples: list[dict[str, str]], key: str, semantics: str) -> float:
+    """Share of these answers that their verifiers call correct."""
+    questions = [Question(sample["verifier"], sample[key], sample["expected"]) for sample in samples]
+    verdicts = default_pool().verify_all(questions, semantics)
+    return sum(verdict.outcome == "correct" for verdict in verdicts) / len(verdicts)
 
 
 def stop_for_alarm(recipe: Recipe, run: Run, trainer: Trainer, alarm: str) -> NoReturn:

@@ -103,6 +103,7 @@ def prepare_data(recipe: Recipe) -> StageData:
         eos_token=recipe["eos_token"],
         revision=recipe["model_revision"],
         trust_remote_code=bool(recipe["trust_remote_code"]),
+        supervised=recipe.stage != "rlvr",
     )
     if recipe["use_peft"]:
         _refuse_new_tokens(recipe, len(tokenizer))
@@ -273,6 +274,9 @@ def sample_before(recipe: Recipe, data: StageData, run: Run) -> None:
         {"prompt": prompt[-1]["content"], "expected": gold, "before": text, "after": ""}
         for prompt, gold, text in zip(prompts, expected, answers, strict=True)
     ]
+    if recipe.stage == "rlvr":
+        for sample, verifier in zip(samples, data.heldout_text["verifier"], strict=False):
+            sample["verifier"] = verifier
     write_json(path, samples)
 
 

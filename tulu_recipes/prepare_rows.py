@@ -9,12 +9,14 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
 from tulu_recipes.config.recipe import Recipe
-from tulu_recipes.data import audit, pair_audit
+from tulu_recipes.data import audit, pair_audit, prompt_audit
 from tulu_recipes.data.audit import Audit, Limits, print_audit
 from tulu_recipes.data.conversion import BrokenRow
 from tulu_recipes.data.layouts import recognise
 from tulu_recipes.data.pair_audit import PairLimits
 from tulu_recipes.data.pairs import PairRules, tokenize_pairs, trainable_pairs
+from tulu_recipes.data.prompt_audit import PromptLimits
+from tulu_recipes.data.prompts import tokenize_prompts, trainable_prompts
 from tulu_recipes.data.sources import load_dataset_rows, load_rows
 from tulu_recipes.data.supervision import tokenize_rows, trainable_rows
 from tulu_recipes.errors import DataError, Problem
@@ -145,7 +147,66 @@ class PairRows(RowWork):
         return Dataset.from_list(found)
 
 
-ROWS_OF_STAGE: Mapping[str, RowWork] = {"sft": ChatRows(), "reward": PairRows(), "dpo": PairRows()}
+class PromptRows(RowWork):
+    """Prompts whose answers a verifier grades."""
+
+    def load(self, name: str, **where: Any) -> Dataset:
+        rows = load_dataset_rows(name, **where)
+        recognise(rows.features, "rlvr", name)
+        return rows
+
+    def tokenize(self, recipe: Recipe, rows: Dataset, tokenizer: PreTrainedTokenizerBase, name: str) -> Dataset:
+        return tokenize_prompts(
+            rows,
+            tokenizer,
+            max_prompt_length=recipe["max_prompt_length"],
+            semantics=recipe["verifier_semantics"],
+            num_proc=recipe["dataset_num_proc"],
+            default_source=name,
+        )
+
+    def check_columns(self, recipe: Recipe, rows: Dataset, name: str) -> None:
+        return  # no key names one
+
+    def audit(self, recipe: Recipe, tokenized: Dataset) -> Audit:
+        return prompt_audit.audit_prompts(
+            tokenized, max_length=recipe["max_prompt_length"], over_length=recipe["over_length"]
+        )
+
+    def show(self, found: Audit, console: Console) -> None:
+        print_audit(found, console, prompt_audit.COLUMNS, title="Prompts", always=prompt_audit.ALWAYS_SHOWN)
+
+    def problems(self, recipe: Recipe, found: Audit, name: str) -> list[Problem]:
+        limits = PromptLimits(
+            rows=Limits(1.0, 1.0, recipe["max_broken_fraction"], recipe["max_duplicate_fraction"]),
+            unreadable_labels=recipe["max_unreadable_label_fraction"],
+            rollout_prompts=recipe["generation_batch_size"] // recipe["num_generations"],
+        )
+        return prompt_audit.check_limits(found, limits, name)
+
+    def trainable(self, tokenized: Dataset, over_length: str) -> Dataset:
+        return trainable_prompts(tokenized)  # a cut prompt would be another question
+
+    def conversations(self, rows: Dataset) -> Dataset:
+        """Every prompt that can be read, answered by its ground truth, and the verifier that grades other answers."""
+        layout = recognise(rows.features, "rlvr", "evaluation rows")
+        found = []
+        for row in rows:
+            try:
+                read = layout.convert(row)
+            except BrokenRow:
+                continue  # counted by the audit of the tokenized rows
+            answer = {"role": "assistant", "content": read["ground_truth"]}
+            found.append({"messages": [*read["messages"], answer], "verifier": read["dataset"]})
+        return Dataset.from_list(found)
+
+
+ROWS_OF_STAGE: Mapping[str, RowWork] = {
+    "sft": ChatRows(),
+    "reward": PairRows(),
+    "dpo": PairRows(),
+    "rlvr": PromptRows(),
+}
 
 
 def pair_rules(recipe: Recipe) -> PairRules:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tulu_recipes.config.load import load_recipe
+from tulu_recipes.config.our_keys import OUR_KEYS
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.config.schema import NOT_SCIENCE, keys_for
 
@@ -117,7 +118,7 @@ def test_trl_values_hold_what_was_given_derived_or_set_by_the_stage(load: Load) 
 
 
 def test_the_names_of_keys_that_are_not_science_exist() -> None:
-    assert {name for stage in ("sft", "reward", "dpo") for name in keys_for(stage)} >= NOT_SCIENCE
+    assert {name for stage in OUR_KEYS for name in keys_for(stage)} >= NOT_SCIENCE
 
 
 def test_where_names_the_line_for_given_keys_and_the_file_for_defaults(load: Load) -> None:

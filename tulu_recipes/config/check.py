@@ -4,7 +4,15 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from tulu_recipes.config import check_data, check_machine, check_preference, check_training, model_files
+from tulu_recipes.config import (
+    check_data,
+    check_machine,
+    check_online,
+    check_preference,
+    check_training,
+    model_files,
+    online_files,
+)
 from tulu_recipes.config.recipe import Recipe, UnresolvedKey
 from tulu_recipes.config.surroundings import ReadText, Surroundings, free_bytes, has_module
 from tulu_recipes.errors import HubError, Problem
@@ -22,6 +30,7 @@ CHECKS_OF_STAGE: Mapping[str, tuple[Check, ...]] = MappingProxyType(
         "sft": check_training.SFT_CHECKS,
         "reward": (),
         "dpo": check_preference.CHECKS,
+        "rlvr": (*check_online.CHECKS, *online_files.CHECKS),
     }
 )
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tulu_recipes.config.online_files import SCORERS
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.config.surroundings import Surroundings, is_local, local_path
 from tulu_recipes.errors import Problem
@@ -41,19 +42,32 @@ def check_one_dataset(recipe: Recipe, surroundings: Surroundings) -> Iterator[Pr
 def check_paths(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]:
     yield from _resume_path(recipe)
     yield from _earlier_stage(recipe)
-    for key in ("model_name_or_path", "dataset_name", "eval_dataset_name", "chat_template", "dataset_mix"):
+    for key in (*_models(recipe), "dataset_name", "eval_dataset_name", "chat_template", "dataset_mix"):
         if key in recipe.broken or not recipe[key] or (key == "chat_template" and recipe[key] == "tulu"):
             continue
-        built = key == "model_name_or_path" and (recipe["model_builder"] or recipe.untrained)
+        built = _is_made_first(recipe, key)
         local = key == "dataset_mix" or is_local(recipe[key])
         if local and not built and not local_path(recipe[key]).exists():
             yield _missing_path(recipe, key)
 
 
+def _models(recipe: Recipe) -> list[str]:
+    """Keys that name a model: the one that is trained, and in rlvr what else is loaded."""
+    return ["model_name_or_path", *(key for key in SCORERS if key in recipe.values)]
+
+
+def _is_made_first(recipe: Recipe, key: str) -> bool:
+    if key == "model_name_or_path" and recipe["model_builder"]:
+        return True
+    return key in _models(recipe) and recipe.untrained(key) is not None
+
+
 def _earlier_stage(recipe: Recipe) -> Iterator[Problem]:
     """The model is what another recipe trains, and it has not been trained yet."""
-    key, trainer = "model_name_or_path", recipe.untrained
-    if trainer is not None:
+    for key in (key for key in _models(recipe) if key not in recipe.broken):
+        trainer = recipe.untrained(key)
+        if trainer is None:
+            continue
         what = f"{key}: {recipe[key]} does not exist yet: {trainer} trains it."
         mend = f"run  python -m tulu_recipes.{trainer.stem.split('-')[0]} {trainer}  first."
         yield Problem("path-missing", recipe.where(key), what, mend)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tulu_recipes import hub
+from tulu_recipes.config.online_files import SCORERS
 from tulu_recipes.config.recipe import Recipe, UnresolvedKey
 from tulu_recipes.config.surroundings import is_local
 from tulu_recipes.errors import Problem
@@ -28,10 +29,13 @@ def hub_model_id(recipe: Recipe) -> str:
 
 
 def _check_model(recipe: Recipe) -> Iterator[Problem]:
-    name = recipe["model_name_or_path"]
-    if name and not recipe["model_builder"] and not is_local(name) and not recipe.untrained:
-        where = recipe.where("model_name_or_path")
-        yield from hub.check_readable(name, repo_type="model", revision=recipe["model_revision"], where=where)
+    revisions = {"model_name_or_path": recipe["model_revision"]}
+    revisions |= {key: None for key in SCORERS if recipe.values.get(key)}
+    for key, revision in revisions.items():
+        name = recipe[key]
+        built = key == "model_name_or_path" and recipe["model_builder"]
+        if name and not built and not is_local(name) and not recipe.untrained(key):
+            yield from hub.check_readable(name, repo_type="model", revision=revision, where=recipe.where(key))
 
 
 def _check_data(recipe: Recipe) -> Iterator[Problem]:

@@ -52,6 +52,7 @@ def check_libraries(recipe: Recipe, surroundings: Surroundings) -> Iterator[Prob
         "use_peft": (recipe["use_peft"], "peft"),
         "load_in_4bit": (recipe["load_in_4bit"], "bitsandbytes"),
         "load_in_8bit": (recipe["load_in_8bit"], "bitsandbytes"),
+        "use_vllm": (recipe.values.get("use_vllm"), "vllm"),
         "use_liger_kernel": (recipe["use_liger_kernel"], "liger_kernel"),
         "attn_implementation": (recipe["attn_implementation"] == "flash_attention_2", "flash_attn"),
         "optim": _optimizer_package(recipe["optim"]),

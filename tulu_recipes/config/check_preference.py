@@ -77,7 +77,7 @@ def check_reference(recipe: Recipe, surroundings: Surroundings) -> Iterator[Prob
     if not recipe["sync_ref_model"]:
         return
     where = recipe.where("sync_ref_model")
-    if recipe["use_peft"] or recipe["precompute_ref_log_probs"]:
+    if recipe["use_peft"] or recipe.values.get("precompute_ref_log_probs"):
         key = "use_peft" if recipe["use_peft"] else "precompute_ref_log_probs"
         what = f"sync_ref_model: true with {key}: true: there is no second model that could follow the first."
         yield Problem("moving-reference", where, what, f"remove sync_ref_model, or {key}.")

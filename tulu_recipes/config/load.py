@@ -16,11 +16,12 @@ from tulu_recipes.config.check_hub import hub_problems
 from tulu_recipes.config.entry import speaks
 from tulu_recipes.config.help import render_help, render_usage
 from tulu_recipes.config.keys import Key
+from tulu_recipes.config.online_batch import derive_online
 from tulu_recipes.config.our_keys import OUR_KEYS
 from tulu_recipes.config.recipe import COMMAND_LINE, Recipe
 from tulu_recipes.config.schema import keys_for
 from tulu_recipes.config.surroundings import name_of_file
-from tulu_recipes.config.trl_keys import RENAMED
+from tulu_recipes.config.trl_keys import RENAMED, RENAMED_BY_STAGE, Renamed
 from tulu_recipes.config.values import nearest, read_value, show, show_node
 from tulu_recipes.config.yaml_lines import compose_scalar, read_flat_yaml, where_line
 from tulu_recipes.errors import Problem, RecipeError
@@ -113,6 +114,9 @@ class _Draft:
 def _unknown_key(name: str, node: yaml.Node, where: str, stage: str) -> tuple[Problem, str]:
     """The problem, and the key that was probably meant ("" when unclear)."""
     shown = show_node(node)
+    renamed = RENAMED_BY_STAGE[stage].get(name)
+    if renamed is not None:
+        return _renamed(name, renamed, shown, where), renamed.key
     renamed = RENAMED.get(name)
     owners = [other for other in OUR_KEYS if (renamed.key if renamed else name) in keys_for(other)]
     if owners and stage not in owners:
@@ -120,12 +124,16 @@ def _unknown_key(name: str, node: yaml.Node, where: str, stage: str) -> tuple[Pr
         what = f"{name} is a key of {' and '.join(owners)}{called}, not of {stage}."
         return Problem("other-stage-key", where, what, f"remove it, or run it with  tulu_recipes.{owners[0]}"), ""
     if renamed is not None:
-        called = f"is called {renamed.key} here" if renamed.key else "has no counterpart here"
-        return Problem("renamed-key", where, f"{name} {called}.", renamed.hint.format(value=shown)), renamed.key
+        return _renamed(name, renamed, shown, where), renamed.key
     near = nearest(name, list(keys_for(stage)))
     what = f"No such key: {name}." + (f" Nearest: {near}." if near else "")
     mend = f"write  {near}: {shown}" if near else f"remove it, or see  python -m tulu_recipes.{stage} --help"
     return Problem("unknown-key", where, what, mend), near
+
+
+def _renamed(name: str, renamed: Renamed, shown: str, where: str) -> Problem:
+    called = f"is called {renamed.key} here" if renamed.key else "has no counterpart here"
+    return Problem("renamed-key", where, f"{name} {called}.", renamed.hint.format(value=shown))
 
 
 def _refused(key: Key, node: yaml.Node, where: str) -> Problem:
@@ -214,6 +222,8 @@ def _resolve(draft: _Draft, text: str, num_processes: int | None, environ: Mappi
     if draft.values.get("output_dir") is None:
         derived["output_dir"] = _default_output_dir(draft.path)
     batch = _solve(draft, num_processes, environ)
+    if draft.stage == "rlvr":
+        derived |= derive_online(draft.values, batch)
     if batch is not None:
         derived |= {name: getattr(batch, name) for name in _BATCH_KEYS if draft.values.get(name) is None}
     else:

@@ -107,12 +107,12 @@ def files_of_model(recipe: Recipe, surroundings: Surroundings) -> ModelFiles | N
     name = recipe["model_name_or_path"]
     if recipe["model_builder"] and name and not local_path(name).exists():
         return None
-    if recipe.untrained:
+    if recipe.untrained():
         return None
-    return _files_of(name, recipe["model_revision"], surroundings)
+    return files_of(name, recipe["model_revision"], surroundings)
 
 
-def _files_of(name: str | None, revision: str | None, surroundings: Surroundings) -> ModelFiles | None:
+def files_of(name: str | None, revision: str | None, surroundings: Surroundings) -> ModelFiles | None:
     if not name:
         return None
     if is_local(name):
@@ -192,6 +192,8 @@ def _architecture_problems(recipe: Recipe, config: dict[str, Any]) -> Iterator[P
 
 
 def check_model_length(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]:
+    if recipe.stage == "rlvr":  # whose two lengths are added up: online_files.check_lengths
+        return
     config = _readable(recipe, surroundings, "config")
     length = recipe["max_length"]
     limit = positions_of(config)
@@ -253,7 +255,7 @@ def check_chat_template(recipe: Recipe, surroundings: Surroundings) -> Iterator[
             f"{owner} has no chat template, so conversations cannot become text.",
             "write  chat_template: tulu",
         )
-    elif not has_generation_markers(template):
+    elif recipe.stage != "rlvr" and not has_generation_markers(template):
         yield Problem(
             "template-without-generation",
             where,
@@ -267,7 +269,7 @@ def _named_template(named: str | None, recipe: Recipe, surroundings: Surrounding
     """The template's text, empty when its owner has none, None when it cannot be read from here."""
     if named and local_path(named).is_file():
         return Path(named).expanduser().read_text(encoding="utf-8", errors="replace")
-    files = _files_of(named, None, surroundings) if named else files_of_model(recipe, surroundings)
+    files = files_of(named, None, surroundings) if named else files_of_model(recipe, surroundings)
     if files is None:
         return None
     try:

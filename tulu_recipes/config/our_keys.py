@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from tulu_recipes.config.keys import FRACTION, POSITIVE, Key, Limits, our_key
+from tulu_recipes.config.online_keys import ONLINE
 
 LOSS_REDUCTIONS = ("sum", "token_mean", "sequence_mean", "microbatch_mean")
 MASKINGS = ("last_turn", "all_assistant_turns")
@@ -67,7 +68,7 @@ _COMMON = (
         "global_batch_size",
         "null int",
         None,
-        "Sequences, in preference stages pairs, per optimizer step; per-device size and accumulation are solved.",
+        "Sequences (pairs; in rlvr completions) per optimizer step; per-device size and accumulation are solved.",
         "batch and loss",
         limits=POSITIVE,
     ),
@@ -77,24 +78,6 @@ _COMMON = (
         [],
         "Slugs of problems to go on in spite of, e.g. [bf16-weights].",
         "consent and limits",
-        changes_weights=False,
-    ),
-    our_key(
-        "max_cut_answer_fraction",
-        "float",
-        0.05,
-        "Stop when more of the rows lose a part of an answer to max_length.",
-        "consent and limits",
-        limits=FRACTION,
-        changes_weights=False,
-    ),
-    our_key(
-        "max_unsupervised_fraction",
-        "float",
-        0.01,
-        "Stop when more of the rows have no supervised token.",
-        "consent and limits",
-        limits=FRACTION,
         changes_weights=False,
     ),
     our_key(
@@ -111,6 +94,28 @@ _COMMON = (
         "float",
         1.0,
         "Stop when more of the rows are exact copies of another.",
+        "consent and limits",
+        limits=FRACTION,
+        changes_weights=False,
+    ),
+)
+
+# Of stages that learn from answers in the rows
+_ANSWERS = (
+    our_key(
+        "max_cut_answer_fraction",
+        "float",
+        0.05,
+        "Stop when more of the rows lose a part of an answer to max_length.",
+        "consent and limits",
+        limits=FRACTION,
+        changes_weights=False,
+    ),
+    our_key(
+        "max_unsupervised_fraction",
+        "float",
+        0.01,
+        "Stop when more of the rows have no supervised token.",
         "consent and limits",
         limits=FRACTION,
         changes_weights=False,
@@ -172,6 +177,8 @@ _REWARD = (
     our_key("margin_column", "null str", None, "Column with a number that the chosen score must lead by.", "data"),
 )
 
+_EOS_TOKEN = our_key("eos_token", "null str", None, "Token of the vocabulary that ends an assistant turn.", "model")
+
 _DPO = (
     _over_length("truncate", "truncate", "drop", "stop"),
     _IDENTICAL,
@@ -184,7 +191,7 @@ _DPO = (
         limits=FRACTION,
         changes_weights=False,
     ),
-    our_key("eos_token", "null str", None, "Token of the vocabulary that ends an assistant turn.", "model"),
+    _EOS_TOKEN,
     our_key(
         "loss_type",
         "str list",
@@ -288,8 +295,9 @@ _DPO = (
 
 OUR_KEYS: Mapping[str, tuple[Key, ...]] = MappingProxyType(
     {
-        "sft": (*_COMMON, *_SFT, *_SAMPLES),
-        "reward": (*_COMMON, *_REWARD),
-        "dpo": (*_COMMON, *_DPO, *_SAMPLES),
+        "sft": (*_COMMON, *_ANSWERS, *_SFT, *_SAMPLES),
+        "reward": (*_COMMON, *_ANSWERS, *_REWARD),
+        "dpo": (*_COMMON, *_ANSWERS, *_DPO, *_SAMPLES),
+        "rlvr": (*_COMMON, _EOS_TOKEN, *ONLINE, *_SAMPLES),
     }
 )

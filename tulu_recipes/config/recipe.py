@@ -5,7 +5,6 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +98,11 @@ class Recipe:
         """Whether the loss itself depends on how the batch is divided."""
         return bool({"aot", "aot_unpaired"} & set(self.loss_types()))
 
-    @cached_property
-    def untrained(self) -> Path | None:
-        """The recipe beside this one that trains its model, as long as it has not; None where nothing is missing."""
-        name = self["model_name_or_path"]
-        return recipe_that_writes(name, self.path) if name and not self["model_builder"] else None
+    def untrained(self, key: str = "model_name_or_path") -> Path | None:
+        """The recipe beside this one that trains the model of `key`, as long as it has not; else None."""
+        name = self[key]
+        built = key == "model_name_or_path" and self["model_builder"]
+        return recipe_that_writes(name, self.path) if name and not built else None
 
     def is_simpo(self) -> bool:
         """Whether the loss is that of TRL's CPOTrainer, which has no reference model."""

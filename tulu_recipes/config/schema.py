@@ -31,6 +31,21 @@ RANGES: Mapping[str, Limits] = MappingProxyType(
         "precompute_ref_batch_size": POSITIVE,
         "ref_model_sync_steps": POSITIVE,
         "ref_model_mixup_alpha": FRACTION,
+        "beta": Limits(0),
+        "temperature": Limits(0),
+        "top_p": Limits(0, 1, open_low=True),
+        "top_k": Limits(0),
+        "min_p": FRACTION,
+        "repetition_penalty": Limits(0, open_low=True),
+        "num_generations": POSITIVE,
+        "num_generations_eval": POSITIVE,
+        "num_iterations": POSITIVE,
+        "max_completion_length": POSITIVE,
+        "epsilon": Limits(0, open_low=True),
+        "epsilon_high": Limits(0, open_low=True),
+        "vllm_gpu_memory_utilization": Limits(0, 1, open_low=True),
+        "vllm_tensor_parallel_size": POSITIVE,
+        "vllm_server_timeout": Limits(0, open_low=True),
         "lora_dropout": FRACTION,
         "lora_r": POSITIVE,
         "lora_alpha": POSITIVE,
@@ -72,6 +87,10 @@ NOT_SCIENCE = frozenset(
     ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout
     use_cpu local_rank do_train do_eval do_predict use_cache
     precompute_ref_log_probs precompute_ref_batch_size
+    num_generations_eval log_completions log_multimodal num_completions_to_print log_unique_prompts
+    log_completions_hub_repo ds3_gather_for_generation
+    vllm_server_base_url vllm_server_host vllm_server_port vllm_server_timeout vllm_group_port
+    vllm_gpu_memory_utilization vllm_enable_sleep_mode vllm_tensor_parallel_size
     """.split()
 )
 

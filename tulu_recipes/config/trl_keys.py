@@ -3,6 +3,7 @@
 SET_BY_US: the stage gives these their value; a recipe may repeat that value, nothing else.
 REFUSED: a recipe that sets these is refused.
 RENAMED: names from older TRL, alignment-handbook and open-instruct, with the key that means the same.
+RENAMED_BY_STAGE: likewise, where a stage has another key for it than the others.
 """
 
 from collections.abc import Mapping
@@ -70,6 +71,13 @@ _NO_SMOOTHING = SetByUs(
     0.0, (0.0,), "TRL's losses of pairs do not read it.", "remove the key; DPO has its own, label_smoothing."
 )
 
+_ROLLOUT = SetByUs(
+    None,
+    (None,),
+    "A rollout holds global_batch_size × num_minibatches completions.",
+    "write  num_minibatches: optimizer steps per pass over a rollout.",
+)
+
 _BY_STAGE: Mapping[str, Mapping[str, SetByUs]] = MappingProxyType(
     {
         "dpo": {
@@ -82,6 +90,28 @@ _BY_STAGE: Mapping[str, Mapping[str, SetByUs]] = MappingProxyType(
         "reward": {
             "lora_task_type": SetByUs("SEQ_CLS", ("SEQ_CLS",), "A reward model is a sequence classifier."),
             "label_smoothing_factor": _NO_SMOOTHING,
+        },
+        "rlvr": {
+            "lora_task_type": SetByUs("CAUSAL_LM", ("CAUSAL_LM",), "RLVR trains a causal language model."),
+            "label_smoothing_factor": SetByUs(
+                0.0, (0.0,), "There are no labels to smooth: completions are generated and scored."
+            ),
+            "remove_unused_columns": SetByUs(False, (False,), "The verifiers read columns of the rows."),
+            "generation_batch_size": _ROLLOUT,
+            "steps_per_generation": _ROLLOUT,
+            "reward_weights": SetByUs(
+                None,
+                (None,),
+                "The rewards are the verifier's and a reward model's.",
+                "write  reward_model_multiplier.",
+            ),
+            "max_tool_calling_iterations": SetByUs(None, (None,), "The stage gives the model no tools."),
+            "use_transformers_paged": SetByUs(
+                False, (False,), "TRL gave it another name.", "write  use_transformers_continuous_batching: true"
+            ),
+            "vllm_importance_sampling_cap": SetByUs(
+                None, (None,), "TRL gave it another name.", "write  vllm_importance_sampling_clip_max"
+            ),
         },
     }
 )
@@ -200,13 +230,7 @@ RENAMED: Mapping[str, Renamed] = MappingProxyType(
             "ref_log_probs_cache", "write  precompute_ref_log_probs: true  and  ref_log_probs_cache: {value}"
         ),
         "max_token_length": Renamed("max_length", "write  max_length: {value}"),
-        "max_prompt_token_length": Renamed(
-            "max_length",
-            "write  max_length: {value}  and for the released filter of prompts  over_length: as_released",
-        ),
         # TRL's DPO, earlier
-        "max_prompt_length": Renamed("", "remove the key: max_length counts prompt and answer together"),
-        "max_completion_length": Renamed("", "remove the key: max_length counts prompt and answer together"),
         "rpo_alpha": Renamed("loss_weights", "write  loss_type: [sigmoid, sft]  and  loss_weights: [1.0, {value}]"),
         "reference_free": Renamed("", "remove the key: write  loss_type: simpo  for a loss without a reference"),
         "generate_during_eval": Renamed("sample_rows", "write  sample_rows: 32"),
@@ -215,7 +239,6 @@ RENAMED: Mapping[str, Renamed] = MappingProxyType(
         "cpo_alpha": Renamed("", "remove the key: SimPO has no such term"),
         # other trainers
         "epochs": Renamed("num_train_epochs", "write  num_train_epochs: {value}"),
-        "num_epochs": Renamed("num_train_epochs", "write  num_train_epochs: {value}"),
         "lr": Renamed("learning_rate", "write  learning_rate: {value}"),
         "batch_size": Renamed(
             "global_batch_size", "write  global_batch_size: {value}  (sequences per optimizer step)"
@@ -231,4 +254,67 @@ RENAMED: Mapping[str, Renamed] = MappingProxyType(
         "config": Renamed("", "give the file as the first argument:  python -m tulu_recipes.STAGE RECIPE.yaml"),
         "env": Renamed("", "set environment variables in the shell: a recipe may not change the machine"),
     }
+)
+
+_TOGETHER = Renamed("", "remove the key: max_length counts prompt and answer together")
+_ANSWERS_GIVEN = {
+    "max_prompt_length": _TOGETHER,  # TRL's DPO, earlier
+    "max_completion_length": _TOGETHER,
+    "max_prompt_token_length": Renamed(
+        "max_length", "write  max_length: {value}  and for the released filter of prompts  over_length: as_released"
+    ),
+    "num_epochs": Renamed("num_train_epochs", "write  num_train_epochs: {value}"),
+}
+_BOTH_LENGTHS = Renamed(
+    "max_completion_length",
+    "write  max_prompt_length: {value}  for the prompt, and  max_completion_length  for what is generated",
+)
+_PASSES = Renamed("num_iterations", "write  num_iterations: {value}  (passes over a rollout)")
+_SAMPLES = Renamed("num_generations", "write  num_generations: {value}")
+_NON_STOP = Renamed("non_stop_reward", "write  non_stop_reward: {value}")
+_BATCH = Renamed(
+    "global_batch_size",
+    "write  global_batch_size: completions per optimizer step of all processes, and  num_minibatches: steps per pass",
+)
+_GENERATED = {
+    "max_length": _BOTH_LENGTHS,
+    "max_seq_length": _BOTH_LENGTHS,
+    "max_token_length": _BOTH_LENGTHS,
+    "max_new_tokens": Renamed("max_completion_length", "write  max_completion_length: {value}"),
+    # open-instruct, and TRL's PPOTrainer of 1.12
+    "num_epochs": _PASSES,
+    "num_ppo_epochs": _PASSES,
+    "ppo_epochs": _PASSES,
+    "num_mini_batches": Renamed("num_minibatches", "write  num_minibatches: {value}"),
+    "number_samples_per_prompt": _SAMPLES,
+    "num_samples_per_prompt_rollout": _SAMPLES,
+    "num_unique_prompts_rollout": _BATCH,
+    "rollout_batch_size": _BATCH,
+    "local_rollout_batch_size": _BATCH,
+    "mini_batch_size": _BATCH,
+    "local_mini_batch_size": _BATCH,
+    "non_stop_penalty": Renamed("non_stop_reward", "write  non_stop_reward: -10.0  (Tülu 3) or 0.0 (Tülu 3.1)"),
+    "non_stop_penalty_value": _NON_STOP,
+    "penalty_reward_value": _NON_STOP,
+    "missing_eos_penalty": Renamed("non_stop_reward", "write  non_stop_reward: -{value}  (it replaces the score)"),
+    "response_length": Renamed("max_completion_length", "write  max_completion_length: {value}"),
+    "max_prompt_token_length": Renamed("max_prompt_length", "write  max_prompt_length: {value}"),
+    "cliprange": Renamed("epsilon", "write  epsilon: {value}"),
+    "clip_lower": Renamed("epsilon", "write  epsilon: {value}"),
+    "clip_higher": Renamed("epsilon_high", "write  epsilon_high: {value}"),
+    "kl_coef": Renamed("beta", "write  beta: {value}"),
+    "init_kl_coef": Renamed("beta", "write  beta: {value}"),
+    "verification_reward": Renamed("verifiable_reward", "write  verifiable_reward: {value}"),
+    "apply_verifiable_reward": Renamed("verifiable_reward", "remove the key: the stage always verifies"),
+    "reward_model_path": Renamed("reward_model_name_or_path", "write  reward_model_name_or_path: {value}"),
+    "init_value_from_scratch": Renamed("value_head", "write  value_head: fresh"),
+    "async_mode": Renamed("rollout_lag", "write  rollout_lag: 1  for true, 0 for false"),
+    "async_steps": Renamed("rollout_lag", "write  rollout_lag: {value}"),
+    "stop_token": Renamed("", "remove the key: a completion ends at EOS"),
+    "whiten_rewards": Renamed("", "remove the key: rewards are not whitened, advantages are (whiten_advantages)"),
+    "vllm_num_engines": Renamed("", "remove the key: vLLM's own launch says how many engines there are"),
+    "save_freq": Renamed("save_steps", "write  save_steps: {value} × optimizer steps a rollout"),
+}
+RENAMED_BY_STAGE: Mapping[str, Mapping[str, Renamed]] = MappingProxyType(
+    {"sft": _ANSWERS_GIVEN, "reward": _ANSWERS_GIVEN, "dpo": _ANSWERS_GIVEN, "rlvr": _GENERATED}
 )

@@ -30,6 +30,7 @@ def load_tokenizer(
     eos_token: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    supervised: bool = True,
 ) -> PreTrainedTokenizerBase:
     """The tokenizer a run trains and saves with: template set, padding apart from EOS, both checked.
 
@@ -37,6 +38,7 @@ def load_tokenizer(
         chat_template: "tulu", a .jinja file, a folder or Hub id whose tokenizer has one, or None for its own.
         pad_token: token to pad with; added to the vocabulary when it is not there.
         eos_token: token that ends an assistant turn; must be in the vocabulary.
+        supervised: False when no assistant turns of rows are trained on, so that the template need not mark them.
     Raises:
         DataError: with every reason why this tokenizer cannot train a chat model.
     """
@@ -58,7 +60,7 @@ def load_tokenizer(
         tokenizer.add_special_tokens({"pad_token": pad_token})
     if chat_template is not None:
         tokenizer.chat_template = read_template(chat_template, trust_remote_code=trust_remote_code)
-    problems = check_tokenizer(tokenizer, model_name_or_path)
+    problems = check_tokenizer(tokenizer, model_name_or_path, supervised=supervised)
     if problems:
         raise DataError(problems)
     return tokenizer
@@ -94,7 +96,7 @@ def encode_chat(
     return ids, [0] * len(ids) if add_generation_prompt else list(encoded["assistant_masks"])
 
 
-def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> list[Problem]:
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, *, supervised: bool = True) -> list[Problem]:
     """Everything that would make this tokenizer train something else than whole assistant turns."""
     problems = []
     if tokenizer.eos_token is None:
@@ -122,11 +124,11 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> list[Probl
                 'write  pad_token: "<pad>"  (added to the vocabulary when absent).',
             )
         )
-    problems += _check_template(tokenizer, name)
+    problems += _check_template(tokenizer, name, supervised)
     return problems
 
 
-def _check_template(tokenizer: PreTrainedTokenizerBase, name: str) -> list[Problem]:
+def _check_template(tokenizer: PreTrainedTokenizerBase, name: str, supervised: bool) -> list[Problem]:
     if tokenizer.chat_template is None:
         return [
             Problem(
@@ -147,6 +149,8 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, name: str) -> list[Probl
                 "mend the template, or write  chat_template: tulu.",
             )
         ]
+    if not supervised:
+        return []
     spans = supervised_spans(mask)
     if len(spans) != 2:
         return [

@@ -8,18 +8,31 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from huggingface_hub import snapshot_download
 from peft import PeftConfig
 from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from trl import ModelConfig, get_peft_config, get_quantization_config
 from trl.trainer.utils import create_model_from_path
 
+from tulu_recipes.config.keys import OURS
 from tulu_recipes.config.recipe import Recipe
+from tulu_recipes.config.schema import keys_for
+from tulu_recipes.config.surroundings import is_local
 from tulu_recipes.errors import Problem, RecipeError
+from tulu_recipes.trainers.critic import load_value_model
 from tulu_recipes.trainers.dpo import DPOConfig
+from tulu_recipes.trainers.grpo import GRPOConfig, RLOOConfig
+from tulu_recipes.trainers.online_alarms import OnlineRules, OnlineWindows
+from tulu_recipes.trainers.ppo import PPOConfig
 from tulu_recipes.trainers.preference_alarms import AlarmRules, AlarmWindows
 from tulu_recipes.trainers.reward import RewardConfig, load_scorer
 from tulu_recipes.trainers.sft import SFTConfig
 from tulu_recipes.trainers.simpo import CPOConfig
+from tulu_recipes.verifiers.pool import VerifierPool
+from tulu_recipes.verifiers.scoring import VerifiableReward
+
+# Keys of ours that TRL's configurations have under the same name, with a use of their own
+_TRL_HAS_TOO = {"pad_token", "eos_token"}
 
 
 def sft_arguments(recipe: Recipe) -> SFTConfig:
@@ -62,6 +75,41 @@ def dpo_arguments(recipe: Recipe) -> DPOConfig | CPOConfig:
 def preference_alarms(recipe: Recipe) -> AlarmWindows:
     rules = AlarmRules(recipe["alarm_window"], recipe["alarm_chosen_drop"], recipe["alarm_accuracy"])
     return AlarmWindows(rules)
+
+
+def online_alarms(recipe: Recipe) -> OnlineWindows:
+    names = ("truncation", "verifier_errors", "length_drift", "entropy_low", "entropy_high", "kl")
+    limits = {name: recipe[f"alarm_{name}"] for name in (*names, "explained_variance")}
+    return OnlineWindows(OnlineRules(recipe["alarm_window"], **limits))
+
+
+def rlvr_arguments(recipe: Recipe) -> PPOConfig | GRPOConfig | RLOOConfig:
+    """Training arguments of an RLVR recipe. Rows arrive as prompts, which TRL tokenizes. Raises as `sft_arguments`."""
+    build = {"ppo": PPOConfig, "grpo": GRPOConfig, "rloo": RLOOConfig}[recipe["algorithm"]]
+    known = {field.name for field in dataclasses.fields(build) if field.init}
+    ours = [key.name for key in keys_for("rlvr").values() if key.source == OURS and key.name in known - _TRL_HAS_TOO]
+    values = _arguments(recipe, "GRPOConfig") | {key: recipe[key] for key in ours}
+    if recipe["reward_model_multiplier"]:
+        values["reward_weights"] = [1.0, recipe["reward_model_multiplier"]]
+    config: PPOConfig | GRPOConfig | RLOOConfig = build(**{key: values[key] for key in values.keys() & known})
+    return config
+
+
+def verifiable_reward(recipe: Recipe, folder: Path) -> VerifiableReward:
+    """The reward function of an RLVR recipe; completions that could not be graded are kept in `folder`."""
+    return VerifiableReward(
+        recipe["verifier_semantics"],
+        recipe["verifiable_reward"],
+        recipe["max_verifier_error_fraction"],
+        pool=VerifierPool(recipe["verifier_workers"], seconds=recipe["verifier_seconds"]),
+        samples_path=folder / "verifier-errors.jsonl",
+    )
+
+
+def reward_functions(recipe: Recipe, folder: Path) -> list[Any]:
+    """What scores a completion: the verifier, and a reward model where its score counts."""
+    model = [recipe["reward_model_name_or_path"]] if recipe["reward_model_multiplier"] else []
+    return [verifiable_reward(recipe, folder), *model]
 
 
 def _arguments(recipe: Recipe, config: str) -> dict[str, Any]:
@@ -115,6 +163,50 @@ def quantization_config(recipe: Recipe) -> BitsAndBytesConfig | None:
     return config
 
 
+def load_critic(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The value model of PPO, with an embedding row for every token."""
+    set_seed(recipe["seed"])  # a new head is random
+    named = recipe["value_model_name_or_path"]
+    kwargs = _model_kwargs(recipe)
+    if named:
+        kwargs.pop("revision")
+    model = load_value_model(named or _pinned(recipe), fresh_head=recipe["value_head"] == "fresh", **kwargs)
+    _grow_embeddings(model, tokenizer)
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def _pinned(recipe: Recipe) -> str:
+    """The model's name; at a revision, the folder of its files: TRL loads the reference by this name alone."""
+    name, revision = recipe["model_name_or_path"], recipe["model_revision"]
+    if recipe.stage != "rlvr" or revision in (None, "main") or is_local(name):
+        return str(name)
+    return str(snapshot_download(name, revision=revision))
+
+
+def _model_kwargs(recipe: Recipe) -> dict[str, Any]:
+    """Of `from_pretrained`, but for quantisation."""
+    config = model_config(recipe)
+    kwargs: dict[str, Any] = dict(recipe["model_init_kwargs"] or {})
+    kwargs |= {
+        "revision": config.model_revision,
+        "trust_remote_code": bool(recipe["trust_remote_code"]),
+        "attn_implementation": config.attn_implementation,
+        "dtype": config.dtype or "float32",
+    }
+    kwargs = {key: value for key, value in kwargs.items() if value is not None}
+    if PartialState().num_processes > 1:
+        kwargs["device_map"] = None  # said, because TRL's default spreads the model over all GPUs of the machine
+    return kwargs
+
+
+def _grow_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    embeddings: Any = model.get_input_embeddings()
+    rows: int = embeddings.num_embeddings  # not its weight's shape, which ZeRO-3 empties
+    if len(tokenizer) > rows:
+        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=8, mean_resizing=False)
+
+
 def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """The model to train in the recipe's dtype, with an embedding row for every token, and told how turns end.
 
@@ -124,24 +216,13 @@ def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrained
     refused that for adapters.
     """
     set_seed(recipe["seed"])  # new embedding rows are random
-    config = model_config(recipe)
-    kwargs: dict[str, Any] = dict(recipe["model_init_kwargs"] or {})
-    kwargs |= {
-        "revision": config.model_revision,
-        "trust_remote_code": bool(recipe["trust_remote_code"]),
-        "attn_implementation": config.attn_implementation,
-        "dtype": config.dtype or "float32",
-        "quantization_config": quantization_config(recipe),
-    }
-    kwargs = {key: value for key, value in kwargs.items() if value is not None}
-    if PartialState().num_processes > 1 and "quantization_config" not in kwargs:
-        kwargs["device_map"] = None  # said, because TRL's default spreads the model over all GPUs of the machine
+    kwargs, quantization = _model_kwargs(recipe), quantization_config(recipe)
+    if quantization is not None:
+        kwargs["quantization_config"] = quantization
+        kwargs.pop("device_map", None)
     build = load_scorer if recipe.stage == "reward" else create_model_from_path
-    model: PreTrainedModel = build(recipe["model_name_or_path"], **kwargs)
-    embeddings: Any = model.get_input_embeddings()
-    rows: int = embeddings.num_embeddings  # not its weight's shape, which ZeRO-3 empties
-    if len(tokenizer) > rows:
-        model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=8, mean_resizing=False)
+    model: PreTrainedModel = build(_pinned(recipe), **kwargs)
+    _grow_embeddings(model, tokenizer)
     _align_special_tokens(model, tokenizer)
     return model
 

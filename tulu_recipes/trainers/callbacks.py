@@ -30,9 +30,10 @@ class MetricsCallback(TrainerCallback):
 
 
 class ProgressCallback(TrainerCallback):
-    """One bar with loss, tokens/s and time left; where nobody watches (a file, a pipe), a line now and then.
+    """One bar with loss, tokens/s (in RLVR reward, completions/s) and time left.
 
-    A context manager too: leaving it takes the bar down, so that an error is not written over by it.
+    Where nobody watches (a file, a pipe), a line now and then. A context manager too: leaving it takes the bar down,
+    so that an error is not written over by it.
     """
 
     LINES = 20  # lines a run writes into a log file
@@ -41,7 +42,7 @@ class ProgressCallback(TrainerCallback):
         self.console = Console(stderr=True)
         self.bar: Progress | None = None
         self.clock = time.monotonic()
-        self.tokens: int | None = None  # None until the first log: its interval holds start-up
+        self.count: int | None = None  # None until the first log: its interval holds start-up
         self.next_line = 0.0
 
     def on_train_begin(
@@ -73,19 +74,19 @@ class ProgressCallback(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
-        accuracy = logs.get("rewards/accuracies", logs.get("accuracy"))  # of preference stages
-        ranked = "" if accuracy is None else f" · {accuracy:.0%} of pairs right"
-        text = f"loss {logs['loss']:.4f}{ranked}{self._rate(int(logs['num_tokens']))}"
+        online = "reward" in logs
+        rate = self._rate(int(logs["episodes" if online else "num_tokens"]), "completions" if online else "tokens")
+        text = (_scored(logs) if online else _lost(logs)) + rate
         if self.bar is not None:
             self.bar.update(self.task, description=text)
         elif state.global_step >= self.next_line or state.global_step == state.max_steps:
             self.next_line = state.global_step + state.max_steps / self.LINES
             self.console.print(f"step {state.global_step}/{state.max_steps} · {text}", highlight=False, soft_wrap=True)
 
-    def _rate(self, tokens: int) -> str:
-        now, before = time.monotonic(), self.tokens
-        seconds, self.clock, self.tokens = now - self.clock, now, tokens
-        return "" if before is None else f" · {(tokens - before) / seconds:,.0f} tokens/s"
+    def _rate(self, count: int, unit: str) -> str:
+        now, before = time.monotonic(), self.count
+        seconds, self.clock, self.count = now - self.clock, now, count
+        return "" if before is None else f" · {(count - before) / seconds:,.0f} {unit}/s"
 
     def on_train_end(self, *args: Any, **kwargs: Any) -> None:
         if self.bar is not None:
@@ -97,6 +98,31 @@ class ProgressCallback(TrainerCallback):
 
     def __exit__(self, *exception: object) -> None:
         self.on_train_end()
+
+
+def _lost(logs: dict[str, float]) -> str:
+    accuracy = logs.get("rewards/accuracies", logs.get("accuracy"))  # of preference stages
+    return f"loss {logs['loss']:.4f}" + ("" if accuracy is None else f" · {accuracy:.0%} of pairs right")
+
+
+def _scored(logs: dict[str, float]) -> str:
+    shares = {"verifier/accuracy": "right", "completions/clipped_ratio": "cut"}
+    return f"reward {logs['reward']:.3f}" + "".join(
+        f" · {logs[key]:.0%} {name}" for key, name in shares.items() if key in logs
+    )
+
+
+class StopAfter(TrainerCallback):
+    """End after `steps` optimizer steps, on the learning-rate schedule of the whole run; None: not before its end."""
+
+    def __init__(self, steps: int | None) -> None:
+        self.steps = steps
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.steps is not None and state.global_step >= self.steps:
+            control.should_training_stop = True
 
 
 class StopOnSignal(TrainerCallback):

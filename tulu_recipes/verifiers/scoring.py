@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tulu_recipes.errors import Problem, TrainingError
-from tulu_recipes.verifiers.pool import Question, VerifierPool
+from tulu_recipes.verifiers.judging import Question
+from tulu_recipes.verifiers.pool import VerifierPool
 from tulu_recipes.verifiers.registry import SEMANTICS
 from tulu_recipes.verifiers.verdict import Verdict
 
