@@ -36,7 +36,13 @@ def train(recipe: "Recipe") -> int:
     )
     from tulu_recipes.run import FINISHED, TRAINED
     from tulu_recipes.trainers.alarms import AlarmCallback
-    from tulu_recipes.trainers.arguments import adapter_config, alarm_rules, dpo_arguments, load_model, load_reference
+    from tulu_recipes.trainers.arguments import (
+        adapter_config,
+        dpo_arguments,
+        load_model,
+        load_reference,
+        preference_alarms,
+    )
     from tulu_recipes.trainers.callbacks import MetricsCallback, ProgressCallback, StopOnSignal
     from tulu_recipes.trainers.dpo import DPOTrainer
     from tulu_recipes.trainers.reference import check_cache
@@ -56,7 +62,7 @@ def train(recipe: "Recipe") -> int:
         return push_run(recipe, run)
 
     stop = StopOnSignal()
-    alarms = AlarmCallback(run.folder, alarm_rules(recipe), stop=recipe["on_alarm"] == "stop")
+    alarms = AlarmCallback(run.folder, preference_alarms(recipe), stop=recipe["on_alarm"] == "stop")
     with run.failing(), ProgressCallback() as progress:
         sample_before(recipe, data, run)
         reference = load_reference(recipe, data.tokenizer)

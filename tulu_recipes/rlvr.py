@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
 def train(recipe: "Recipe") -> int:
     from transformers import PrinterCallback
 
-    from tulu_recipes.finish import finish_training, push_run
+    from tulu_recipes.finish import finish_training, push_run, stop_for_alarm
     from tulu_recipes.prepare import (
         build_base_model,
         check_data_named,
@@ -36,10 +36,12 @@ def train(recipe: "Recipe") -> int:
         sample_before,
     )
     from tulu_recipes.run import FINISHED, TRAINED
+    from tulu_recipes.trainers.alarms import AlarmCallback
     from tulu_recipes.trainers.arguments import (
         adapter_config,
         load_critic,
         load_model,
+        online_alarms,
         reward_functions,
         rlvr_arguments,
     )
@@ -59,6 +61,7 @@ def train(recipe: "Recipe") -> int:
         return push_run(recipe, run)
 
     stop = StopOnSignal()
+    alarms = AlarmCallback(run.folder, online_alarms(recipe), stop=recipe["on_alarm"] == "stop")
     with run.failing(), ProgressCallback() as progress:
         sample_before(recipe, data, run)
         build: Any = {"ppo": PPOTrainer, "grpo": GRPOTrainer, "rloo": RLOOTrainer}[recipe["algorithm"]]
@@ -75,15 +78,20 @@ def train(recipe: "Recipe") -> int:
             callbacks=[
                 MetricsCallback(run.folder / "metrics.jsonl"),
                 progress,
+                alarms,
                 StopAfter(recipe["stop_after_steps"]),
                 stop,
             ],
         )
+        alarms.samples = trainer.recent_completions
         trainer.remove_callback(PrinterCallback)  # prints every log as a dict beside our progress line
         trainer.train(resume_from_checkpoint=resume_point(recipe, run))
         if stop.stopped:
             return run.stopped(trainer.state.global_step)
-        finish_training(recipe, run, data, trainer)
+        if not alarms.stopped:
+            finish_training(recipe, run, data, trainer)
+    if alarms.stopped:
+        stop_for_alarm(recipe, run, trainer, alarms.stopped)
     return push_run(recipe, run)
 
 

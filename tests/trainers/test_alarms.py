@@ -10,7 +10,8 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from tests.stage import run_here, slugs, write_pair_recipe
 from tests.tiny import save_base
 from tulu_recipes.run import read_alarms, read_json, read_metrics
-from tulu_recipes.trainers.alarms import AlarmCallback, AlarmRules, AlarmWindows
+from tulu_recipes.trainers.alarms import AlarmCallback
+from tulu_recipes.trainers.preference_alarms import AlarmRules, AlarmWindows
 
 RULES = AlarmRules(window=3, chosen_drop=1.0, accuracy=0.55)
 
@@ -64,7 +65,7 @@ class Told:
     """An AlarmCallback with the surroundings a trainer gives it."""
 
     def __init__(self, folder: Path, *, stop: bool = False, history: list[dict[str, float]] | None = None) -> None:
-        self.alarms = AlarmCallback(folder, RULES, stop=stop)
+        self.alarms = AlarmCallback(folder, AlarmWindows(RULES), stop=stop)
         self.args = TrainingArguments(str(folder), report_to=[], use_cpu=True)
         self.control = TrainerControl()
         self.state = TrainerState(max_steps=100, log_history=history or [], is_world_process_zero=True)

@@ -249,6 +249,15 @@ _ALARMS = (
         changes_weights=False,
     ),
     our_key(
+        "alarm_verifier_errors",
+        "float",
+        0.01,
+        "Share of completions that could not be graded, above which the alarm sounds.",
+        "alarms",
+        limits=FRACTION,
+        changes_weights=False,
+    ),
+    our_key(
         "alarm_length_drift",
         "float",
         3.0,
@@ -308,13 +317,11 @@ GRPO_ALONE = frozenset(
     max_tool_calling_iterations log_completions_hub_repo
     """.split()
 )
-# Those of them that belong to GRPO's own loss and advantages, which PPO replaces
+# Those of them that belong to GRPO's own advantages and losses; the others PPO inherits
 _GRPO_LOSS = frozenset(
     """
-    loss_type scale_rewards importance_sampling_level delta multi_objective_aggregation off_policy_mask_threshold
-    sapo_temperature_neg sapo_temperature_pos vespo_k_pos vespo_lambda_pos vespo_k_neg vespo_lambda_neg
-    top_entropy_quantile entropy_coef use_adaptive_entropy entropy_coef_min entropy_coef_max entropy_coef_delta
-    entropy_target use_bias_correction_kl
+    scale_rewards multi_objective_aggregation sapo_temperature_neg sapo_temperature_pos vespo_k_pos vespo_lambda_pos
+    vespo_k_neg vespo_lambda_neg use_bias_correction_kl
     """.split()
 )
 PPO_KEYS = frozenset(key.name for key in _PPO) | {"rollout_lag", "alarm_explained_variance"}

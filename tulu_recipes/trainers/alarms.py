@@ -1,111 +1,58 @@
-"""Alarms of preference tuning: chosen answers that collapse, and an accuracy that stays at chance.
+"""Alarms: what a run's logs say of it while it trains, and what is done about it.
 
-Both look at what is logged, so they cost nothing. A resumed run refills its window from the log history that its
+They look at what is logged, so they cost nothing. A resumed run refills its windows from the log history that its
 checkpoint holds: it alarms as an unbroken run would have.
 """
 
 import json
 import sys
-from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tulu_recipes.run import ALARMS
 
-COLLAPSE, CHANCE = "chosen-collapse", "accuracy-at-chance"
 Line = Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class AlarmRules:
-    """window: logged steps. chosen_drop: nats per token. accuracy: share of pairs, 0-1."""
+class Windows(Protocol):
+    """The logged steps that the alarms of a stage look at."""
 
-    window: int
-    chosen_drop: float
-    accuracy: float
+    size: int  # logged steps
 
-
-class AlarmWindows:
-    """The logged steps that the alarms look at; `add` takes training logs in their order, with `step`."""
-
-    def __init__(self, rules: AlarmRules) -> None:
-        self.rules = rules
-        self.first: list[Line] = []
-        self.last: deque[Line] = deque(maxlen=rules.window)
-        self.moved: deque[Line] = deque(maxlen=rules.window)
+    def takes(self, line: Mapping[str, Any]) -> bool:
+        """Whether this is the log of training steps, rather than of an evaluation or the end."""
+        ...
 
     def add(self, line: Line, warmup_steps: int) -> None:
-        if len(self.first) < self.rules.window:
-            self.first.append(line)
-        self.last.append(line)
-        # Warm-up has hardly moved the model: such an accuracy says nothing
-        if line["step"] > warmup_steps:
-            self.moved.append(line)
-
-    @property
-    def has_reference(self) -> bool:
-        return bool(self.last) and "kl/chosen" in self.last[-1]
+        """Take a training log, with `step`, in its order."""
+        ...
 
     def found(self) -> dict[str, float]:
         """The alarms that hold now, with the value that each is about; none before its window is full."""
-        values, rules = {}, self.rules
-        if len(self.last) == rules.window:
-            change = self._chosen_change()
-            if change < -rules.chosen_drop:
-                values[COLLAPSE] = change
-        if len(self.moved) == rules.window:
-            accuracy = _mean(self.moved, "rewards/accuracies")
-            if accuracy < rules.accuracy:
-                values[CHANCE] = accuracy
-        return values
+        ...
 
-    def _chosen_change(self) -> float:
-        """Nats per token that chosen answers gained: on the reference, or without one (SimPO) on the first window."""
-        if self.has_reference:
-            return _mean(self.last, "kl/chosen")
-        return _mean(self.last, "logps_per_token/chosen") - _mean(self.first, "logps_per_token/chosen")
-
-
-def _mean(lines: Iterable[Line], name: str) -> float:
-    values = [line[name] for line in lines]
-    return sum(values) / len(values)
-
-
-def explain(name: str, value: float, rules: AlarmRules, has_reference: bool) -> str:
-    """What an alarm means and what usually causes it, for a person."""
-    window = f"Over the last {rules.window} logged steps"
-    if name == COLLAPSE:
-        compared = "under the reference model" if has_reference else "at the start"
-        return (
-            f"{window} chosen answers were {-value:.2f} nats per token less likely than {compared} "
-            f"(limit {rules.chosen_drop:g}): the model unlearns the answers it should prefer, only more slowly than "
-            "the rejected ones. Usual causes: a learning rate that is too high, a beta that is too small, or pairs "
-            "that are mislabelled or hardly differ."
-        )
-    return (
-        f"{window} {value:.0%} of the pairs were ranked rightly (limit "
-        f"{rules.accuracy:.0%}), about as by a coin: the model does not learn what is preferred. Usual causes: a "
-        "learning rate that is too low or lost in bfloat16 weights, chosen and rejected swapped or nearly identical "
-        "in many pairs, or a masking that compares other turns than those that differ."
-    )
+    def explain(self, name: str, value: float) -> str:
+        """What an alarm means and what usually causes it, for a person."""
+        ...
 
 
 class AlarmCallback(TrainerCallback):
     """Raise an alarm once, and again only after it was gone: on stderr and in alarms.jsonl.
+
+    samples: gives what was at work when it rose, where there is something to show; kept beside as JSONL.
 
     stop: end the run with a checkpoint; `stopped` then holds what the alarm says. A run that is resumed with the
     alarm still on stops again, at its next log or, where none is left, at once. All ranks decide on the main
     process's numbers.
     """
 
-    def __init__(self, folder: Path, rules: AlarmRules, *, stop: bool) -> None:
-        self.folder, self.rules, self.stop = folder, rules, stop
-        self.windows = AlarmWindows(rules)
+    def __init__(self, folder: Path, windows: Windows, *, stop: bool) -> None:
+        self.folder, self.windows, self.stop = folder, windows, stop
+        self.samples: Callable[[], list[dict[str, Any]]] | None = None
         self.on: set[str] = set()
         self.stopped: str | None = None
 
@@ -114,7 +61,7 @@ class AlarmCallback(TrainerCallback):
     ) -> None:
         warmup = args.get_warmup_steps(state.max_steps)
         for line in state.log_history:
-            if _is_step(line):
+            if self.windows.takes(line):
                 self.windows.add(line, warmup)
         if not self.stop:
             self.on = set(self.windows.found())  # said before the run was interrupted
@@ -124,7 +71,7 @@ class AlarmCallback(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
     ) -> None:
-        if not _is_step(logs or {}):
+        if not self.windows.takes(logs or {}):
             return
         line = [{**logs, "step": state.global_step}]
         if args.world_size > 1:
@@ -137,7 +84,7 @@ class AlarmCallback(TrainerCallback):
         found = self.windows.found()
         new = {name: value for name, value in sorted(found.items()) if name not in self.on}
         self.on = set(found)
-        texts = {name: explain(name, value, self.rules, self.windows.has_reference) for name, value in new.items()}
+        texts = {name: self.windows.explain(name, value) for name, value in new.items()}
         if state.is_world_process_zero:
             for name, text in texts.items():
                 self._raise(name, new[name], text, state.global_step)
@@ -148,11 +95,18 @@ class AlarmCallback(TrainerCallback):
 
     def _raise(self, name: str, value: float, text: str, step: int) -> None:
         sys.stderr.write(f"\nALARM {name} at step {step}. {text}\n")
-        said = {"step": step, "alarm": name, "value": value, "window": self.rules.window, "message": text}
+        said: dict[str, Any] = {
+            "step": step,
+            "alarm": name,
+            "value": value,
+            "window": self.windows.size,
+            "message": text,
+        }
+        samples = self.samples() if self.samples is not None else []
+        if samples:
+            kept = self.folder / f"alarm-{name}-step-{step}.jsonl"
+            kept.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in samples), encoding="utf-8")
+            sys.stderr.write(f"Completions of this step are kept in {kept}\n")
+            said["samples"] = kept.name
         with (self.folder / ALARMS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(said, ensure_ascii=False) + "\n")
-
-
-def _is_step(line: Mapping[str, Any]) -> bool:
-    """Whether this is the log of training steps, rather than of an evaluation or the end."""
-    return "loss" in line and "rewards/accuracies" in line

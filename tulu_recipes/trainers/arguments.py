@@ -19,11 +19,12 @@ from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.config.schema import keys_for
 from tulu_recipes.config.surroundings import is_local
 from tulu_recipes.errors import Problem, RecipeError
-from tulu_recipes.trainers.alarms import AlarmRules
 from tulu_recipes.trainers.critic import load_value_model
 from tulu_recipes.trainers.dpo import DPOConfig
 from tulu_recipes.trainers.grpo import GRPOConfig, RLOOConfig
+from tulu_recipes.trainers.online_alarms import OnlineRules, OnlineWindows
 from tulu_recipes.trainers.ppo import PPOConfig
+from tulu_recipes.trainers.preference_alarms import AlarmRules, AlarmWindows
 from tulu_recipes.trainers.reward import RewardConfig, load_scorer
 from tulu_recipes.trainers.sft import SFTConfig
 from tulu_recipes.trainers.simpo import CPOConfig
@@ -71,6 +72,17 @@ def dpo_arguments(recipe: Recipe) -> DPOConfig | CPOConfig:
     return DPOConfig(**values, loss_type=recipe.loss_types(), **{key: recipe[key] for key in ours})
 
 
+def preference_alarms(recipe: Recipe) -> AlarmWindows:
+    rules = AlarmRules(recipe["alarm_window"], recipe["alarm_chosen_drop"], recipe["alarm_accuracy"])
+    return AlarmWindows(rules)
+
+
+def online_alarms(recipe: Recipe) -> OnlineWindows:
+    names = ("truncation", "verifier_errors", "length_drift", "entropy_low", "entropy_high", "kl")
+    limits = {name: recipe[f"alarm_{name}"] for name in (*names, "explained_variance")}
+    return OnlineWindows(OnlineRules(recipe["alarm_window"], **limits))
+
+
 def rlvr_arguments(recipe: Recipe) -> PPOConfig | GRPOConfig | RLOOConfig:
     """Training arguments of an RLVR recipe. Rows arrive as prompts, which TRL tokenizes. Raises as `sft_arguments`."""
     build = {"ppo": PPOConfig, "grpo": GRPOConfig, "rloo": RLOOConfig}[recipe["algorithm"]]
@@ -98,10 +110,6 @@ def reward_functions(recipe: Recipe, folder: Path) -> list[Any]:
     """What scores a completion: the verifier, and a reward model where its score counts."""
     model = [recipe["reward_model_name_or_path"]] if recipe["reward_model_multiplier"] else []
     return [verifiable_reward(recipe, folder), *model]
-
-
-def alarm_rules(recipe: Recipe) -> AlarmRules:
-    return AlarmRules(recipe["alarm_window"], recipe["alarm_chosen_drop"], recipe["alarm_accuracy"])
 
 
 def _arguments(recipe: Recipe, config: str) -> dict[str, Any]:

@@ -133,6 +133,16 @@ class OnlineTrainer(ExactTrainer):
         self.stop_unless_finite(loss)
         return loss
 
+    def recent_completions(self, most: int = 16) -> list[dict[str, Any]]:
+        """The last completions, with their prompts and rewards, on the main process."""
+        logs = self._logs
+        shown = [
+            {"prompt": prompt, "completion": completion, "rewards": {name: scores[row] for name, scores in rewards}}
+            for row, (prompt, completion) in enumerate(zip(logs["prompt"], logs["completion"], strict=True))
+            for rewards in [list(logs["rewards"].items())]
+        ]
+        return shown[-most:]
+
     # ---- evaluation beside training
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:

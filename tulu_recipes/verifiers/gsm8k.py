@@ -1,7 +1,7 @@
 """GSM8K: the last number of the completion, compared as a number with the label.
 
-Unlike the code released with Tülu 3, commas are taken out of the label too and signs are kept (there, 2,125 as a label
-could never be matched and −5 was read as 5).
+As released with Tülu 3, commas are taken out of the completion alone and the rest is compared as text, so that 2,125 as
+a label can never be matched, −5 is read as 5, and 72.0 is not 72.
 """
 
 import re
@@ -12,6 +12,8 @@ from tulu_recipes.verifiers.verdict import CORRECT, Verdict, error, wrong
 # A minus after a letter, digit or closing bracket is an operator or a hyphen. ASCII digits, in groups of three or not.
 _NUMBER = re.compile(r"(?:(?<![\w)\]])-)?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?")
 _LABEL = re.compile(r"\s*(-?)\s*\$?\s*((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)\s*%?\s*")
+_RELEASED_COMMA = re.compile(r"(\d),(\d)")
+_RELEASED_NUMBER = re.compile(r"[-+]?\d*\.\d+|\d+")  # bug: the sign belongs to decimals alone
 LONGEST = 400  # digits; Python refuses to read thousands
 
 
@@ -42,3 +44,19 @@ def grade(completion: str, ground_truth: str) -> Verdict:
     if answer is None:
         return wrong("no number in the answer")
     return CORRECT if answer == label else wrong("another number")
+
+
+def grade_as_released(completion: str, ground_truth: str) -> Verdict:
+    """Source: open-instruct's verify_gsm8k_sample, November 2024."""
+    if not ground_truth.strip():
+        return error("label is empty")
+    answer = completion.split("<|assistant|>\n")[-1].strip()
+    # Bug: of 1,2,3 the second comma stays, since its digit before is used up.
+    answer = _RELEASED_COMMA.sub(r"\1\2", answer)
+    numbers = _RELEASED_NUMBER.findall(answer)
+    # Bug: without a number the whole answer is compared, so a label in words can be matched.
+    found = numbers[-1] if numbers else answer
+    # Bugs: the label keeps its commas and spaces; 72.0 or 072 are not 72.
+    if found.lower() == ground_truth.lower():
+        return CORRECT
+    return wrong("another number" if numbers else "no number in the answer")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tulu_recipes.config.values import nearest
 from tulu_recipes.errors import DataError, Problem
-from tulu_recipes.verifiers import gsm8k, math
+from tulu_recipes.verifiers import gsm8k, ifeval, math, multiple_choice, string_match, user
 from tulu_recipes.verifiers.verdict import Verdict
 
 Semantics = Literal["fixed", "as_released"]
@@ -44,8 +44,11 @@ class Verifier:
 
 
 _ALL = (
-    Verifier("gsm8k", 1, gsm8k.grade, None, gsm8k.label_fault),
+    Verifier("gsm8k", 1, gsm8k.grade, gsm8k.grade_as_released, gsm8k.label_fault),
     Verifier("math", 1, math.grade, None, math.label_fault, True, math.check_installed),
+    Verifier("ifeval", 1, ifeval.grade, ifeval.grade_as_released, ifeval.label_fault),
+    Verifier("string_match", 1, string_match.grade, None, string_match.label_fault),
+    Verifier("multiple_choice", 1, multiple_choice.grade, None, multiple_choice.label_fault),
 )
 
 VERIFIERS: Mapping[str, Verifier] = MappingProxyType({verifier.name: verifier for verifier in _ALL})
@@ -55,9 +58,11 @@ def find_verifier(name: str, semantics: str = "fixed") -> Verifier:
     """The verifier of a `dataset` column's value, in any case, or of `module:function`.
 
     Raises:
-        DataError: there is no such verifier, or it has no such semantics.
+        DataError: there is no such verifier, module or function, or it has no such semantics.
     """
     verifier = VERIFIERS.get(name.lower())
+    if verifier is None and ":" in name:
+        verifier = Verifier(name, 1, user.load(name), None, user.label_fault, isolated=True)
     if verifier is None:
         near = nearest(name.lower(), list(VERIFIERS))
         mend = f"write {near}." if near else f"use one of {', '.join(VERIFIERS)}, or leave these rows out."

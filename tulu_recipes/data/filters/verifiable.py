@@ -5,18 +5,30 @@ from typing import Any
 from tulu_recipes import verifiers
 from tulu_recipes.data.filters.kinds import FilterKind, Parameter, RowFilter, Tokenizer
 from tulu_recipes.errors import DataError, Problem
-from tulu_recipes.verifiers import VERIFIERS, ifeval_schema, verify
+from tulu_recipes.verifiers import VERIFIERS, verify
 
 
 def label_fault(row: dict[str, Any]) -> str | None:
-    """Why the row's verifier cannot use its label; the verifier is named by the `dataset` column, in any case."""
-    name, label = row["dataset"].lower(), row["ground_truth"]
-    if name in VERIFIERS:
-        return verifiers.label_fault(name, label)
-    if name == "ifeval":
-        fault = ifeval_schema.label_fault(label)
-        return fault or (None if (row["constraint"] or "").strip() else "constraint is missing")
-    return "no verifier for its dataset"
+    """Why the row's verifier cannot use its label; the verifier is named by the `dataset` column, in any case.
+
+    Raises:
+        DataError: it names a module:function that is not there.
+    """
+    if not _known(row["dataset"]):
+        return "no verifier for its dataset"
+    fault = verifiers.label_fault(row["dataset"], row["ground_truth"])
+    return fault or _constraint_fault(row)
+
+
+def _known(name: str) -> bool:
+    return name.lower() in VERIFIERS or ":" in name
+
+
+def _constraint_fault(row: dict[str, Any]) -> str | None:
+    """The sentence that a constraint function checks stands in a column of its own; instruction ids have none."""
+    if row["dataset"].lower() != "ifeval" or "func_name" not in row["ground_truth"]:
+        return None
+    return None if (row["constraint"] or "").strip() else "constraint is missing"
 
 
 def _verifiable(params: dict[str, Any], _target: str, _tokenizer: Tokenizer | None) -> RowFilter:
@@ -24,13 +36,12 @@ def _verifiable(params: dict[str, Any], _target: str, _tokenizer: Tokenizer | No
 
     def gradable(row: dict[str, Any]) -> str | None:
         solution = _solution(row, column) if column else None
-        name = row["dataset"].lower()
-        if solution is None or name not in VERIFIERS:
+        if solution is None or not _known(row["dataset"]):
             return label_fault(row)
-        verdict = verify(name, solution, row["ground_truth"])
+        verdict = verify(row["dataset"], solution, row["ground_truth"])
         if verdict.outcome == "wrong":
             return f"its solution is graded wrong: {verdict.reason}"
-        return verdict.reason or None
+        return verdict.reason or _constraint_fault(row)
 
     return gradable
 
