@@ -100,7 +100,7 @@ def test_a_forked_worker_asks_a_child_of_its_own() -> None:
 
 
 def test_a_missing_library_and_unknown_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, semantics in (("gsm8", "fixed"), ("code", "fixed"), ("gsm8k", "as_released")):
+    for name, semantics in (("gsm8", "fixed"), ("code", "fixed"), ("string_match", "as_released")):
         with pytest.raises(DataError) as refused:
             verify(name, "1", "1", semantics)
         assert refused.value.slugs == ["verifier-unknown"]
@@ -111,7 +111,15 @@ def test_a_missing_library_and_unknown_names_are_refused(monkeypatch: pytest.Mon
     assert "tulu-recipes[eval]" in str(missing.value)
 
 
-FINE: dict[str, Any] = {"N": 3, "i": 1, "keyword_list": ["a"], "forbidden_words": ["a", "b"], "options": ["yes", "no"]}
+FINE: dict[str, Any] = {
+    "N": 3,
+    "i": 1,
+    "keyword_list": ["a"],
+    "forbidden_words": ["a", "b"],
+    "options": ["yes", "no"],
+    "quantifier": "around",
+    "language": "de",
+}
 
 
 def test_the_25_functions_accept_their_own_arguments_and_no_others() -> None:
@@ -144,6 +152,35 @@ def test_the_25_functions_accept_their_own_arguments_and_no_others() -> None:
         ('{"func_name": "validate_choice", "options": 5}', "argument is no text"),
         ('{"func_name": "validate_end", "end_phrase": ""}', "argument is no text"),
         ('{"func_name": "validate_choice", "options": "yes or no"}', None),
+        ('{"func_name": "verify_sentence_constraint", "N": 1, "quantifier": "exactly"}', "argument is no quantifier"),
+        ('{"func_name": "verify_letter_frequency", "letter": "ab", "N": 1}', "argument is no single letter"),
+        (
+            '{"func_name": "validate_response_language", "language": "German"}',
+            "argument is no language that can be told apart",
+        ),
+        (
+            '{"func_name": "validate_paragraphs", "N": 2, "first_word": "So", "i": 3}',
+            "argument names a paragraph that is not there",
+        ),
+        ('{"instruction_id_list": ["startend:quotation"], "kwargs": [{}]}', None),
+        ('{"instruction_id_list": [], "kwargs": []}', "label names no instruction"),
+        ('{"instruction_id_list": ["count:emoji"], "kwargs": [{}]}', "label names an unknown instruction"),
+        ('{"instruction_id_list": [["x"]], "kwargs": [{}]}', "label names an unknown instruction"),
+        (
+            '{"instruction_id_list": ["startend:quotation"], "kwargs": []}',
+            "label has not one kwargs for each instruction",
+        ),
+        ('{"instruction_id_list": ["startend:quotation"]}', "label has not one kwargs for each instruction"),
+        (
+            '{"instruction_id_list": ["startend:quotation"], "kwargs": ["x"]}',
+            "kwargs of an instruction are no object",
+        ),
+        ('{"instruction_id_list": ["startend:end_checker"], "kwargs": [{}]}', "label lacks an argument"),
+        ("[{'instruction_id': ['startend:quotation'], 'kwargs': [None]}]", None),
+        ("[{'instruction_id': ['startend:quotation'], 'kwargs': [None]}", "label is not JSON"),
+        ("[" + "-" * 100000 + "1]", "label is not JSON"),
+        ("[]", "label is not an object"),
+        ("", "label is empty"),
         ("[" * 100000, "label is not JSON"),
     ],
 )

@@ -1,7 +1,7 @@
 """GSM8K: the last number of the completion, compared as a number with the label.
 
-As released with Tülu 3, commas are taken out of the completion alone and the rest is compared as text, so that 2,125 as
-a label can never be matched, −5 is read as 5, and 72.0 is not 72.
+As released with Tülu 3, commas are taken out of the completion alone and the rest is compared as text, so that 2,125
+as a label can never be matched, −5 is read as 5, and 72.0 is not 72.
 """
 
 import re

@@ -74,8 +74,8 @@ QUANTIFIERS = ("at least", "around", "at most")
 RELATIONS = ("at least", "less than")
 # What langdetect can tell apart, and zh, which IFEval writes for both of its Chinese codes.
 LANGUAGES = set(
-    "af ar bg bn ca cs cy da de el en es et fa fi fr gu he hi hr hu id it ja kn ko lt lv mk ml mr ne nl no pa pl pt ro "
-    "ru sk sl so sq sv sw ta te th tl tr uk ur vi zh zh-cn zh-tw".split()
+    "af ar bg bn ca cs cy da de el en es et fa fi fr gu he hi hr hu id it ja kn ko lt lv mk ml mr ne nl no pa pl pt "
+    "ro ru sk sl so sq sv sw ta te th tl tr uk ur vi zh zh-cn zh-tw".split()
 )
 
 

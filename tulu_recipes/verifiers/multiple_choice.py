@@ -6,7 +6,7 @@ The forms below are tried in this order; the last place of the first form that i
 2. \\boxed{B};  3. **B** or **B. text**;  4. (B);  5. a line with the letter alone;  6. the letter first: B) text.
 
 A statement of two letters (A or B) is no answer. Full-width letters and small ones count. In running text a small
-letter, A and I count only where the sentence ends or goes on with and, or, because …: "the answer is a dog" names none.
+letter, A and I count only where the sentence ends or goes on with and, or, because …: "the answer is a dog" has none.
 """
 
 import re

@@ -1,7 +1,7 @@
 """A verifier of the user's own: `module:function`, called with (completion, ground_truth).
 
-It returns True or False, a score from 0 to 1 (1 is correct), or a Verdict. What it raises, or anything else it returns,
-is an error. It runs in a process of its own, as it may hang or crash.
+It returns True or False, a score from 0 to 1 (1 is correct), or a Verdict. What it raises, or anything else it
+returns, is an error. It runs in a process of its own, as it may hang or crash.
 """
 
 import importlib
