@@ -324,7 +324,7 @@ _GRPO_LOSS = frozenset(
     vespo_k_neg vespo_lambda_neg use_bias_correction_kl
     """.split()
 )
-PPO_KEYS = frozenset(key.name for key in _PPO) | {"rollout_lag", "alarm_explained_variance"}
+PPO_KEYS = frozenset(key.name for key in _PPO) | {"alarm_explained_variance"}
 RLOO_KEYS = frozenset(key.name for key in _RLOO)
 
 # Keys that an algorithm does not read, and what a recipe gets where it does not say
