@@ -1,4 +1,4 @@
-"""Rules that run in the caller's process: no answer of 100,000 characters keeps them, whatever it is made of."""
+"""Rules that run in the caller's process: no long answer keeps them, whatever it is made of."""
 
 import json
 import time
@@ -9,8 +9,8 @@ from tulu_recipes.errors import DataError
 from tulu_recipes.verifiers import find_verifier, ifeval_language, verify
 from tulu_recipes.verifiers.ifeval_schema import ARGUMENTS, INSTRUCTIONS, LISTS, NUMBERS
 
-LENGTH = 100_000
-SECONDS = 2.0  # each takes some hundredths; quadratic ones take minutes
+LENGTH = 30_000
+SECONDS = 0.5  # each takes some hundredths; what reads on from every character takes seconds
 PIECES = [
     "a",
     " ",
@@ -87,5 +87,5 @@ def test_langdetect_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_language_is_the_same_every_time() -> None:
-    """langdetect draws at random: unseeded, this one is Danish, Norwegian or Dutch by turns."""
-    assert len({ifeval_language.language_of("Jeg er en god ven af min hund og kat") for _ in range(20)}) == 1
+    """langdetect draws at random: unseeded, this is Portuguese or English by turns."""
+    assert len({ifeval_language.language_of("no commas here") for _ in range(20)}) == 1
