@@ -150,6 +150,7 @@ def test_the_25_functions_accept_their_own_arguments_and_no_others() -> None:
         ('{"func_name": "verify_keywords", "keyword_list": [""]}', "argument is no list of words"),
         ('{"func_name": "validate_choice", "options": []}', "argument is no list of words"),
         ('{"func_name": "validate_choice", "options": 5}', "argument is no text"),
+        ('{"func_name": "validate_choice", "options": "[]"}', "argument is no list of words"),
         ('{"func_name": "validate_end", "end_phrase": ""}', "argument is no text"),
         ('{"func_name": "validate_choice", "options": "yes or no"}', None),
         ('{"func_name": "verify_sentence_constraint", "N": 1, "quantifier": "exactly"}', "argument is no quantifier"),
