@@ -7,7 +7,7 @@ from typing import Literal
 
 from tulu_recipes.config.values import nearest
 from tulu_recipes.errors import DataError, Problem
-from tulu_recipes.verifiers import gsm8k, math
+from tulu_recipes.verifiers import gsm8k, math, math_released
 from tulu_recipes.verifiers.verdict import Verdict
 
 Semantics = Literal["fixed", "as_released"]
@@ -45,7 +45,7 @@ class Verifier:
 
 _ALL = (
     Verifier("gsm8k", 1, gsm8k.grade, None, gsm8k.label_fault),
-    Verifier("math", 1, math.grade, None, math.label_fault, True, math.check_installed),
+    Verifier("math", 2, math.grade, math_released.grade, math.label_fault, True, math.check_installed),
 )
 
 VERIFIERS: Mapping[str, Verifier] = MappingProxyType({verifier.name: verifier for verifier in _ALL})
