@@ -71,7 +71,7 @@ FINAL += ["\\overline{7}", "\\boxed{8}", ".$", "a ", "{,}", "\\dots", "^\\circ",
 
 
 def test_final_answers_are_normalised_at_the_release_as_by_lm_eval() -> None:
-    """Away from what lm-eval has mended since: words within commands, indexed roots, commas that group no thousands."""
+    """Away from what lm-eval has mended since: words within commands, indexed roots, commas of a list."""
     draw = random.Random(0)
     for _ in range(3000):
         text = "".join(draw.choices(FINAL, k=draw.randint(0, 6)))
@@ -108,7 +108,32 @@ def test_what_boxes_hold(text: str, found: list[str]) -> None:
     assert math_answer.boxed(text) == found
 
 
-HUGE = ["{", "}", "\\boxed{", "\\boxed ", "\\boxed", "$", "$ ", "\\(", "\\", "(", "Final answer is ", "9^{", "\x00", "٣"]
+@pytest.mark.parametrize("piece", ["\\text{", "\\boxed{", "a ", "$", "\\frac", "9"])
+def test_the_released_rules_take_linear_time(piece: str) -> None:
+    text = piece * (100_000 // len(piece))
+    start = time.process_time()
+    math_released.normalised(text)
+    assert math_released.candidates(text)
+    assert not math_released.same_text(text, "7")
+    assert time.process_time() - start < 1.0
+
+
+HUGE = [
+    "{",
+    "}",
+    "\\boxed{",
+    "\\boxed ",
+    "\\boxed",
+    "$",
+    "$ ",
+    "\\(",
+    "\\",
+    "(",
+    "Final answer is ",
+    "9^{",
+    "\x00",
+    "٣",
+]
 
 
 @pytest.mark.parametrize("piece", HUGE)
@@ -121,14 +146,16 @@ def test_an_answer_is_looked_for_in_linear_time(piece: str) -> None:
 
 
 @integration
-@pytest.mark.parametrize("semantics", ["fixed", "as_released"])
-def test_hostile_text_is_an_error_or_wrong_and_costs_one_sample(semantics: str) -> None:
+def test_hostile_text_is_an_error_or_wrong_and_costs_one_sample() -> None:
     tower = "9^{9^{9^9}}"
-    hostile = [Question("math", text * (100_000 // len(text)), "7") for text in ("{", "\\boxed{", "7 1", "\\frac", "$x$ ")]
+    hostile = [
+        Question("math", text * (100_000 // len(text)), "7") for text in ("{", "\\boxed{", "7 1", "\\frac", "$x$ ")
+    ]
     hostile += [Question("math", f"\\boxed{{{'(' * 40}1{')' * 40}}}", "7")]
     hostile += [Question("math", f"\\boxed{{{tower}}}", "7"), Question("math", "\\boxed{7}", tower)]
     good = Question("math", "\\boxed{7}", "7")
-    with VerifierPool(2, seconds=0.6) as pool:
-        found = pool.verify_all([question for bad in hostile for question in (bad, good)], semantics)
-    assert found[1::2] == [CORRECT] * len(hostile)
-    assert "correct" not in {verdict.outcome for verdict in found[::2]}
+    asked = [question for bad in hostile for question in (bad, good)]
+    with VerifierPool(2, seconds=0.5) as pool:
+        for found in (pool.verify_all(asked), pool.verify_all(asked[:4] + asked[-4:], "as_released")):
+            assert set(found[1::2]) == {CORRECT}
+            assert "correct" not in {verdict.outcome for verdict in found[::2]}

@@ -78,10 +78,7 @@ def normalised(answer: str) -> str:
     answer = answer.rpartition("=")[2]
     for old, new in [*_REPLACED, *((old, "") for old in _REMOVED)]:
         answer = answer.replace(old, new)
-    answer = "\n".join(_first_formula(line) for line in answer.split("\n"))
-    for command in ("text", "textbf", "overline"):
-        answer = re.sub(rf"\\{command}\{{([^\n}}]*)\}}", r"\1", answer)
-    answer = re.sub(r"\\boxed\{(.*)\}", r"\1", answer)
+    answer = "\n".join(_unwrapped(line) for line in answer.split("\n"))
     answer = re.sub(r"frac([^{])(.)", r"frac{\1}{\2}", answer)
     answer = re.sub(r"sqrt([^{])", r"sqrt{\1}", answer)
     answer = answer.replace("$", "")
@@ -89,9 +86,19 @@ def normalised(answer: str) -> str:
     return digits if digits.isdigit() else answer
 
 
-def _first_formula(line: str) -> str:
+def _unwrapped(line: str) -> str:
+    """The first formula of a line alone, without the commands around texts and the outermost box.
+
+    Appendix D has regular expressions here that take quadratic time where nothing closes; the result is the same.
+    """
     parts = line.split("$", 2)
-    return f"${parts[1]}$" if len(parts) == 3 else line
+    line = f"${parts[1]}$" if len(parts) == 3 else line
+    for command in ("text", "textbf", "overline"):
+        closed, brace, rest = line.rpartition("}")
+        line = re.sub(rf"\\{command}\{{([^}}]*)\}}", r"\1", closed + brace) + rest
+    before, box, after = line.partition("\\boxed{")
+    inside, brace, rest = after.rpartition("}")
+    return before + inside + rest if brace else before + box + after
 
 
 def same_value(first: str, second: str) -> bool:
@@ -111,7 +118,7 @@ def same_value(first: str, second: str) -> bool:
 
 
 def same_text(first: str, second: str) -> bool:
-    """Equal after the rules of MATH. RAW: as they stand where the rules fail, as on x/2, a final \\frac or two units."""
+    """Equal after the rules of MATH. RAW: as they stand where the rules fail (x/2, a final \\frac, two units)."""
     try:
         return stripped(first) == stripped(second)
     except (ValueError, IndexError):
