@@ -7,7 +7,7 @@ from typing import Literal
 
 from tulu_recipes.config.values import nearest
 from tulu_recipes.errors import DataError, Problem
-from tulu_recipes.verifiers import gsm8k, math
+from tulu_recipes.verifiers import code, gsm8k, math
 from tulu_recipes.verifiers.verdict import Verdict
 
 Semantics = Literal["fixed", "as_released"]
@@ -42,6 +42,7 @@ class Verifier:
 
 
 _ALL = (
+    Verifier("code", 1, code.grade, None, code.label_fault, isolated=True),
     Verifier("gsm8k", 1, gsm8k.grade, None, gsm8k.label_fault),
     Verifier("math", 1, math.grade, None, math.label_fault, isolated=True),
 )
