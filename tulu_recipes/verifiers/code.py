@@ -1,14 +1,15 @@
 """Code: the program of a completion, run against the tests of its label.
 
-The program is the last fenced block that says Python, or the last fenced block, or a completion that is Python as it stands.
-The label is a list of tests as JSON (`["assert f(1) == 2", …]`, run in order with shared names), or one text of Python.
-Score: the share of tests passed; correct when all are.
+The program is the last fenced block that says Python, or the last fenced block, or a completion that is Python as it
+stands. The label is a list of tests as JSON (`["assert f(1) == 2", …]`, run in order with shared names), or one text
+of Python. Score: the share of tests passed; correct when all are.
 
-A program that ran in one process with the tests could make every comparison true, end the process with status 0, or write the
-verdict itself. Hence two sandboxes. One has the tests and the channel of the verdict, the other the program; a test that calls
-`f(3)` sends the arguments over and gets plain data back, which the test's own Python compares. So the program never
-sees a test, an expected value or the harness, and whatever it replaces, prints, closes or kills is its own. What remains to it
-is to return other values, which is what tests are for (code_sides.py).
+A program that ran in one process with the tests could make every comparison true, end the process with status 0, or
+write the verdict itself. Hence two sandboxes. One has the tests and the channel of the verdict (code_tests.py), the
+other the program (code_program.py); a test that calls `f(3)` sends the arguments over and gets plain data back, which
+the test's own Python compares. So the program never sees a test, an expected value or the harness, and whatever it
+replaces, prints, closes or kills is its own. What remains to it is to return other values, which is what tests are
+for.
 
 Two limits follow. A name that the tests use without defining or importing it is the program's own. And objects of the
 program's classes are compared only by identity: a test that wants more fails with "a result that is no plain data".
@@ -22,11 +23,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from tulu_recipes.verifiers.code_sides import UNSENDABLE
+from tulu_recipes.verifiers.code_wire import UNSENDABLE
 from tulu_recipes.verifiers.sandbox import Limits, Sandboxed, run_sandboxed
 from tulu_recipes.verifiers.verdict import CORRECT, Verdict, error, wrong
 
-SIDES = Path(__file__).with_name("code_sides.py")
+TESTS, PROGRAM, WIRE = (Path(__file__).with_name(f"code_{name}.py") for name in ("tests", "program", "wire"))
 SECONDS_PER_TEST = 3.0
 SECONDS = 30.0  # of all tests, loading the program included
 STARTING = 5.0  # seconds more, for two interpreters on a busy machine
@@ -126,11 +127,11 @@ def _run(program: str, tests: list[str]) -> list[dict[str, Any]]:
     limits = Limits(seconds=SECONDS + STARTING, output=1 << 20)
     question = {"program": program, "tests": tests, "seconds": SECONDS, "seconds_per_test": SECONDS_PER_TEST}
     ours, theirs = socket.socketpair()
-    with ours, theirs, Sandboxed(SIDES, ["program"], limits, stdin=theirs.fileno()):
+    with ours, theirs, Sandboxed(PROGRAM, (), limits, modules=[WIRE], stdin=theirs.fileno()):
         theirs.close()  # so that the tests see the channel end with the program
-        arguments = ["tests", str(ours.fileno())]
+        fds = [ours.fileno()]
         stdin = json.dumps(question).encode()
-        result = run_sandboxed(SIDES, arguments, limits, stdin=stdin, pass_fds=[ours.fileno()])
+        result = run_sandboxed(TESTS, [str(*fds)], limits, modules=[WIRE], stdin=stdin, pass_fds=fds)
     lines = [json.loads(line) for line in result.stdout.splitlines(keepends=True) if line.endswith(b"\n")]
     return [*lines, {"ended": "timed out"}] if result.reason else lines
 

