@@ -7,7 +7,7 @@ from typing import Literal
 
 from tulu_recipes.config.values import nearest
 from tulu_recipes.errors import DataError, Problem
-from tulu_recipes.verifiers import gsm8k, ifeval, math, math_released, multiple_choice, string_match, user
+from tulu_recipes.verifiers import code, gsm8k, ifeval, math, math_released, multiple_choice, string_match, user
 from tulu_recipes.verifiers.verdict import Verdict
 
 Semantics = Literal["fixed", "as_released"]
@@ -49,6 +49,7 @@ _ALL = (
     Verifier("ifeval", 1, ifeval.grade, ifeval.grade_as_released, ifeval.label_fault),
     Verifier("string_match", 1, string_match.grade, None, string_match.label_fault),
     Verifier("multiple_choice", 1, multiple_choice.grade, None, multiple_choice.label_fault),
+    Verifier("code", 1, code.grade, None, code.label_fault, isolated=True),
 )
 
 VERIFIERS: Mapping[str, Verifier] = MappingProxyType({verifier.name: verifier for verifier in _ALL})
