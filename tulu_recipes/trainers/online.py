@@ -1,10 +1,12 @@
 """What PPO, GRPO and RLOO have in common: scores without EOS, evaluation that changes nothing, exact resume."""
 
+import random
 import zlib
 from collections import deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import broadcast, gather, set_seed
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
@@ -50,6 +52,7 @@ class OnlineTrainer(ExactTrainer):
     # of TRL's trainers
     beta: float
     eos_token_ids: list[int]
+    reward_funcs: list[Any]
     reward_weights: torch.Tensor
     _step: int
     _buffered_inputs: list[Rollout] | None
@@ -58,6 +61,10 @@ class OnlineTrainer(ExactTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.rewards_per_func = torch.zeros(0)  # (ranks × B, functions) of the rollout at work, NaN: not scored
         super().__init__(*args, **kwargs)
+        if self.is_fsdp_enabled:
+            for function in self.reward_funcs:
+                if isinstance(function, torch.nn.Module):
+                    send_weights(function, self.accelerator.device)
 
     @property
     def ref_model(self) -> Any:
@@ -116,8 +123,10 @@ class OnlineTrainer(ExactTrainer):
             )
             ended = gather(ended)
             rewards = torch.where(ended[:, None], rewards, torch.nan)
-            # the first function's share, so that the weighted sum is the penalty
-            rewards[:, 0] = torch.where(ended, rewards[:, 0], penalty / float(self.reward_weights[0]))
+            # all of it in one function's share, so that the weighted sum is the penalty; a weight may be 0
+            bearer = int(self.reward_weights.abs().argmax())
+            share = penalty / float(self.reward_weights[bearer])
+            rewards[:, bearer] = torch.where(ended, rewards[:, bearer], share)
         self.rewards_per_func = rewards
         return rewards
 
@@ -147,9 +156,14 @@ class OnlineTrainer(ExactTrainer):
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+        others = random.getstate(), np.random.get_state()  # reward functions may draw from them
         with torch.random.fork_rng(devices=devices):
             set_seed(self.args.seed, device_specific=True)
-            return super().evaluation_loop(*args, **kwargs)
+            try:
+                return super().evaluation_loop(*args, **kwargs)
+            finally:
+                random.setstate(others[0])
+                np.random.set_state(others[1])
 
     # ---- exact resume
 
