@@ -110,7 +110,7 @@ def policy_losses(policy: Any, known: Known, with_: Settings, account: Account) 
     for t, advantage in enumerate(known.advantages):
         ratio = torch.exp(now[t] - known.old_logps[t])
         low, high = 1 - with_.cliprange, 1 + with_.cliprange
-        if advantage > 0 and float(ratio.detach()) > high or advantage < 0 and float(ratio.detach()) < low:
+        if (advantage > 0 and float(ratio.detach()) > high) or (advantage < 0 and float(ratio.detach()) < low):
             ratio = torch.tensor(high if advantage > 0 else low)
             account.clipped_tokens += 1
         losses.append(-ratio * advantage)

@@ -14,7 +14,6 @@ from tests.online_layouts import (
     read_value_model,
     samples_of,
     save_models,
-    step_lines,
     weights_of,
 )
 from tests.ppo_oracle import Sample, Settings
