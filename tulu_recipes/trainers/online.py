@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from trl.trainer.utils import RepeatSampler
 
 from tulu_recipes.trainers.exact import ExactTrainer
+from tulu_recipes.trainers.served import ServedTrainer
 
 Rollout = dict[str, Any]
 
@@ -24,6 +25,15 @@ class PromptSampler(RepeatSampler):  # trl is untyped
     """
 
     trainer: Any
+
+    def prompts_of(self, rollout: int) -> list[int]:
+        """Row numbers of the prompts of a rollout, each once; rollouts are counted from the start of the run."""
+        epoch, chunk = divmod(rollout, self.num_samples // self.batch_size)
+        order = torch.arange(self.num_samples)
+        if self.shuffle:
+            order = torch.randperm(self.num_samples, generator=torch.Generator().manual_seed((self.seed or 0) + epoch))
+        rows: list[int] = order[chunk * self.batch_size : (chunk + 1) * self.batch_size].tolist()
+        return rows
 
     def __iter__(self) -> Any:
         if self.shuffle:
@@ -41,7 +51,7 @@ def send_weights(model: torch.nn.Module, device: torch.device) -> None:
         tensor.data.copy_(broadcast(tensor.data.to(device)))
 
 
-class OnlineTrainer(ExactTrainer):
+class OnlineTrainer(ServedTrainer):
     """Base beside one of TRL's online trainers: `class PPOTrainer(OnlineTrainer, trl.GRPOTrainer)`.
 
     `args.non_stop_reward` replaces the whole score of a completion that did not end by itself, whatever the reward
@@ -54,7 +64,6 @@ class OnlineTrainer(ExactTrainer):
     eos_token_ids: list[int]
     reward_funcs: list[Any]
     reward_weights: torch.Tensor
-    _step: int
     _buffered_inputs: list[Rollout] | None
     _logs: dict[str, Any]
 
@@ -171,6 +180,7 @@ class OnlineTrainer(ExactTrainer):
         sampler = super()._get_train_sampler(dataset)
         sampler.__class__ = PromptSampler
         sampler.trainer = self
+        self.prompt_sampler = sampler
         return sampler
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
@@ -183,7 +193,7 @@ class OnlineTrainer(ExactTrainer):
     def rollout_state(self) -> dict[str, Any]:
         """What this rank must have to go on in the midst of a rollout."""
         logs = {key: _as_lists(value) for key, value in self._logs.items()}
-        return {"step": self._step, "buffer": self._buffered_inputs, "logs": logs}
+        return {"step": self._step, "buffer": self._buffered_inputs, "logs": logs, "ahead": self.ahead_state()}
 
     def _rollout_file(self, folder: str | Path) -> Path:
         return Path(folder) / f"rollout-rank-{self.args.process_index}.pt"
@@ -197,6 +207,7 @@ class OnlineTrainer(ExactTrainer):
 
     def restore_rollout(self, state: dict[str, Any]) -> None:
         self._step, self._buffered_inputs = state["step"], state["buffer"]
+        self.restore_ahead(state["ahead"])
         for key, values in state["logs"].items():
             if isinstance(values, dict):
                 for name, column in values.items():

@@ -61,6 +61,9 @@ class PPOConfig(_TrlGRPOConfig):  # trl is untyped
     vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
     cliprange_value: float = field(default=0.2, metadata={"help": "How far a value may move in one rollout."})
     value_learning_rate: float | None = field(default=None, metadata={"help": "None: learning_rate."})
+    rollout_lag: int = field(
+        default=0, metadata={"help": "1: the vLLM server generates the next rollout while this one is trained on."}
+    )
 
     def __post_init__(self) -> None:
         samples, self.num_generations = self.num_generations, _AnySize(self.num_generations)
@@ -81,8 +84,24 @@ class PPOConfig(_TrlGRPOConfig):  # trl is untyped
         ]
         if samples < 1:
             problems.append(Problem("out-of-range", "num_generations", f"It is {samples}.", "use 1 or more."))
+        problems += self._lag_problems()
         if problems:
             raise RecipeError(problems)
+
+    def _lag_problems(self) -> list[Problem]:
+        if self.rollout_lag not in (0, 1):
+            return [Problem("out-of-range", "rollout_lag", f"It is {self.rollout_lag}.", "use 0 or 1.")]
+        if self.rollout_lag and not (self.use_vllm and self.vllm_mode == "server"):
+            where = f"use_vllm: {self.use_vllm}, vllm_mode: {self.vllm_mode}"
+            return [
+                Problem(
+                    "rollout-lag",
+                    where,
+                    "rollout_lag: 1 generates while the learner trains, which an engine within the learner cannot.",
+                    "set use_vllm: true and vllm_mode: server (docs/vllm.md), or rollout_lag: 0.",
+                )
+            ]
+        return []
 
 
 class PPOTrainer(OnlineTrainer, _TrlGRPOTrainer):  # trl is untyped
