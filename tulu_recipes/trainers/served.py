@@ -39,7 +39,7 @@ class ServedTrainer(ExactTrainer):
 
     @property
     def lagging(self) -> bool:
-        return self.served and getattr(self.args, "rollout_lag", 0) == 1
+        return self.served and bool(self.args.rollout_lag)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(*args, **kwargs)
