@@ -54,7 +54,7 @@ def graded(program: str, *tests: str) -> Verdict:
 
 
 @pytest.fixture(scope="module")
-def verdicts(_consent: None) -> Iterator[dict[str, Future[Verdict]]]:
+def verdicts(_consent: None) -> dict[str, Future[Verdict]]:
     """Of the tests that set no limits, graded beside each other: much of a sandbox's start is waiting."""
     with ThreadPoolExecutor(6) as pool:
         asked = {
@@ -64,7 +64,7 @@ def verdicts(_consent: None) -> Iterator[dict[str, Future[Verdict]]]:
         asked |= {test: pool.submit(graded, YES_TO_EVERYTHING, test) for test in ASKING_FOR_YES}
         if sandbox.confinement()[0] != "none":
             asked |= {name: pool.submit(graded, *attempt(name)) for name in OUT_OF_REACH}
-    yield asked  # all done: other tests set shorter limits
+    return asked  # all done: other tests set shorter limits
 
 
 def vector_id(row: dict[str, Any]) -> str:
