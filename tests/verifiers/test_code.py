@@ -363,7 +363,7 @@ def f(x):
             if os.fork() == 0: time.sleep(60); os._exit(0)
         except OSError: return n
 """
-    assert graded(program, "assert f(2) == 15") == Verdict("correct", 1.0)
+    assert graded(program, "assert 10 < f(2) < 16") == Verdict("correct", 1.0)
 
 
 def test_output_and_time_of_any_script_are_bounded(tmp_path: Path) -> None:
@@ -400,6 +400,7 @@ def test_sandboxes_die_with_the_worker_that_started_them() -> None:
             time.sleep(0.02)
         worker.kill()
     assert len(started) == wanted
+    until = time.monotonic() + 2  # the loop alone would go on for 3 s
     while (left := [pid for pid in started if is_running(pid)]) and time.monotonic() < until:
         time.sleep(0.02)
     assert left == []
