@@ -89,8 +89,10 @@ class ServerRequests:
         self._sampling = sampling
         asked = self.ahead or Ahead(prompts)
         if asked.prompts != prompts:
-            raise RuntimeError("the rollout that was asked for ahead is of other prompts: rollout_lag needs rows in the "
-                               "order of the sampler, and one turn a completion")
+            raise RuntimeError(
+                "the rollout that was asked for ahead is of other prompts: rollout_lag needs rows in the "
+                "order of the sampler, and one turn a completion"
+            )
         self.join()
         self.ahead = None
         if asked.output is not None:
@@ -172,7 +174,9 @@ class ServerRequests:
                 if pause == 0.25:
                     logger.warning(
                         "The vLLM server at %s is lost (%s); waiting up to %.0f s for it to come back.",
-                        self.base_url, type(error).__name__, seconds,
+                        self.base_url,
+                        type(error).__name__,
+                        seconds,
                     )
                 if time.monotonic() + pause > deadline:
                     return f"{type(error).__name__}: {error}"
