@@ -51,7 +51,9 @@ def save_models(folder: Path) -> Path:
 def prompt_rows(count: int) -> Dataset:
     """Prompts of different lengths."""
     texts = [" ".join(WORDS[(i * 5 + k) % len(WORDS)] for k in range(1 + i % 4)) for i in range(count)]
-    return Dataset.from_list([{"prompt": [{"role": "user", "content": text}], "number": i} for i, text in enumerate(texts)])
+    return Dataset.from_list(
+        [{"prompt": [{"role": "user", "content": text}], "number": i} for i, text in enumerate(texts)]
+    )
 
 
 def score_of(ids: list[int]) -> float:
@@ -105,7 +107,11 @@ def samples_of(trainer: Any) -> list[list[Sample]]:
         [
             Sample(prompt[keep.bool()].tolist(), ids := completion[counted.bool()].tolist(), score_of(ids))
             for prompt, keep, completion, counted in zip(
-                batch["prompt_ids"], batch["prompt_mask"], batch["completion_ids"], batch["completion_mask"], strict=True
+                batch["prompt_ids"],
+                batch["prompt_mask"],
+                batch["completion_ids"],
+                batch["completion_mask"],
+                strict=True,
             )
         ]
         for batch in trainer._buffered_inputs

@@ -4,12 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from tulu_recipes.config.load import load_recipe
-from tulu_recipes.config.online_keys import DEFAULTS, GRPO_ALONE, RLOO_KEYS
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.errors import Problem
 
@@ -212,18 +210,3 @@ def test_a_scorer_without_weights_is_refused(folder: Path, new_model: Callable[.
     new_model(folder / "scorer")
     problem = one(SHORT + "value_model_name_or_path: ./scorer\n", stage="rlvr")
     assert (problem.slug, "holds no weights" in problem.what) == ("model-incomplete", True)
-
-
-def test_the_keys_of_the_algorithms_are_those_of_trl() -> None:
-    import dataclasses
-
-    import trl
-
-    def fields(config: Any) -> dict[str, Any]:
-        return {field.name: field.default for field in dataclasses.fields(config)}
-
-    grpo, rloo = fields(trl.GRPOConfig), fields(trl.RLOOConfig)
-    assert set(grpo) - set(rloo) == GRPO_ALONE
-    assert set(rloo) - set(grpo) == RLOO_KEYS
-    for name, theirs in (("grpo", grpo), ("rloo", rloo)):
-        assert {key: theirs[key] for key in DEFAULTS[name]} == DEFAULTS[name]
