@@ -23,7 +23,7 @@ from tulu_recipes.verifiers.code_wire import UNSENDABLE, Channel, Stopped, pack,
 
 GRACE = 0.5  # seconds that the program's own alarm has before it is given up
 # Methods with which tests ask plain data whether it is right. A handle would answer them as it likes.
-QUESTIONS = {
+QUESTIONS = {"__contains__"} | {
     name for kind in (str, bytes, set, float) for name in dir(kind) if name.startswith("is") or name.endswith("with")
 }
 
