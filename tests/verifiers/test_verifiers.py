@@ -100,7 +100,7 @@ def test_a_forked_worker_asks_a_child_of_its_own() -> None:
 
 
 def test_a_missing_library_and_unknown_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, semantics in (("gsm8", "fixed"), ("code", "fixed"), ("string_match", "as_released")):
+    for name, semantics in (("gsm8", "fixed"), ("code", "as_released"), ("string_match", "as_released")):
         with pytest.raises(DataError) as refused:
             verify(name, "1", "1", semantics)
         assert refused.value.slugs == ["verifier-unknown"]

@@ -3,6 +3,7 @@
 import random
 import zlib
 from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,41 @@ from accelerate.utils import broadcast, gather, set_seed
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from trl.trainer.utils import RepeatSampler
 
+from tulu_recipes.errors import Problem, RecipeError
 from tulu_recipes.trainers.exact import ExactTrainer
 from tulu_recipes.trainers.served import ServedTrainer
 
 Rollout = dict[str, Any]
+
+
+@dataclass
+class OnlineConfig:
+    """What is added to TRL's configuration of every online trainer: `class GRPOConfig(OnlineConfig, trl.GRPOConfig)`.
+
+    non_stop_reward: the whole score of a completion that did not end by itself; PPO −10, Tülu 3.1 0 [OIr].
+    rollout_lag: 1: a vLLM server generates the next rollout while this one is trained on.
+    """
+
+    non_stop_reward: float | None = field(
+        default=None, metadata={"help": "Replaces the score of a completion without EOS."}
+    )
+    rollout_lag: int = field(default=0, metadata={"help": "1: generate the next rollout while training on this one."})
+
+    def __post_init__(self) -> None:
+        trl_config: Any = super()
+        trl_config.__post_init__()
+        if self.rollout_lag not in (0, 1):
+            raise RecipeError(Problem("out-of-range", "rollout_lag", f"It is {self.rollout_lag}.", "use 0 or 1."))
+        keys: Any = self
+        if self.rollout_lag and not (keys.use_vllm and keys.vllm_mode == "server"):
+            raise RecipeError(
+                Problem(
+                    "rollout-lag",
+                    f"use_vllm: {keys.use_vllm}, vllm_mode: {keys.vllm_mode}",
+                    "rollout_lag: 1 generates while the learner trains, which an engine within the learner cannot.",
+                    "set use_vllm: true and vllm_mode: server (docs/vllm.md), or rollout_lag: 0.",
+                )
+            )
 
 
 class PromptSampler(RepeatSampler):  # trl is untyped

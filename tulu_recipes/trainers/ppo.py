@@ -19,7 +19,7 @@ from tulu_recipes.algorithms.kl import ESTIMATORS, Estimator, estimate_kl
 from tulu_recipes.algorithms.ppo import ScorePlacement, explained_variance, token_rewards
 from tulu_recipes.errors import Problem, RecipeError
 from tulu_recipes.trainers.critic import FOLDER, Critic, load_value_model
-from tulu_recipes.trainers.online import OnlineTrainer, Rollout
+from tulu_recipes.trainers.online import OnlineConfig, OnlineTrainer, Rollout
 
 KLPlacement = Literal["reward", "loss"]
 Whitening = Literal["all_ranks", "per_rank", "none"]
@@ -34,7 +34,7 @@ class _AnySize(int):
 
 
 @dataclass
-class PPOConfig(_TrlGRPOConfig):  # trl is untyped
+class PPOConfig(OnlineConfig, _TrlGRPOConfig):  # trl is untyped
     """TRL's GRPOConfig and what PPO needs. Defaults are Tülu 3's where it has one [P:T21], [OIr].
 
     num_generations: samples a prompt; 1 is enough.
@@ -45,9 +45,6 @@ class PPOConfig(_TrlGRPOConfig):  # trl is untyped
 
     num_generations: int = 1
     beta: float = 0.05
-    non_stop_reward: float | None = field(
-        default=None, metadata={"help": "Replaces the score of a completion without EOS."}
-    )
     kl_placement: KLPlacement = field(
         default="reward", metadata={"help": "KL as a penalty per token, or in the loss."}
     )
@@ -61,9 +58,6 @@ class PPOConfig(_TrlGRPOConfig):  # trl is untyped
     vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
     cliprange_value: float = field(default=0.2, metadata={"help": "How far a value may move in one rollout."})
     value_learning_rate: float | None = field(default=None, metadata={"help": "None: learning_rate."})
-    rollout_lag: int = field(
-        default=0, metadata={"help": "1: the vLLM server generates the next rollout while this one is trained on."}
-    )
 
     def __post_init__(self) -> None:
         samples, self.num_generations = self.num_generations, _AnySize(self.num_generations)
@@ -84,24 +78,8 @@ class PPOConfig(_TrlGRPOConfig):  # trl is untyped
         ]
         if samples < 1:
             problems.append(Problem("out-of-range", "num_generations", f"It is {samples}.", "use 1 or more."))
-        problems += self._lag_problems()
         if problems:
             raise RecipeError(problems)
-
-    def _lag_problems(self) -> list[Problem]:
-        if self.rollout_lag not in (0, 1):
-            return [Problem("out-of-range", "rollout_lag", f"It is {self.rollout_lag}.", "use 0 or 1.")]
-        if self.rollout_lag and not (self.use_vllm and self.vllm_mode == "server"):
-            where = f"use_vllm: {self.use_vllm}, vllm_mode: {self.vllm_mode}"
-            return [
-                Problem(
-                    "rollout-lag",
-                    where,
-                    "rollout_lag: 1 generates while the learner trains, which an engine within the learner cannot.",
-                    "set use_vllm: true and vllm_mode: server (docs/vllm.md), or rollout_lag: 0.",
-                )
-            ]
-        return []
 
 
 class PPOTrainer(OnlineTrainer, _TrlGRPOTrainer):  # trl is untyped

@@ -31,6 +31,7 @@ class ServedTrainer(ExactTrainer):
         with cpu_vllm() if on_cpu else nullcontext():
             super().__init__(*args, **kwargs)
         self._within_step = False  # some micro-batches of an optimizer step are done
+        self._draws = torch.get_rng_state()  # at the end of the last step
         self.served = self.args.use_vllm and self.args.vllm_mode == "server"
         if self.served:
             from tulu_recipes.trainers.vllm_server import over_requests
@@ -39,11 +40,12 @@ class ServedTrainer(ExactTrainer):
 
     @property
     def lagging(self) -> bool:
-        return self.served and getattr(self.args, "rollout_lag", 0) == 1
+        return self.served and bool(self.args.rollout_lag)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         self._within_step = not self.accelerator.gradient_state.sync_gradients
+        self._draws = torch.get_rng_state()
         return loss
 
     # ---- generation
@@ -88,6 +90,7 @@ class ServedTrainer(ExactTrainer):
         if training and self.state.global_step and not self._within_step:
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             if not (folder / "trainer_state.json").is_file():
+                torch.set_rng_state(self._draws)  # a new epoch has drawn since
                 self._save_checkpoint(self.model, trial=None)
             kept = f"All that was trained is in {folder}; resume from it"
         return TrainingError(

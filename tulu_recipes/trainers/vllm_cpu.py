@@ -8,7 +8,9 @@ Applied by `OnlineTrainer` when a run on the CPU asks for `use_vllm`. Three gaps
 - TRL sends weights to a server through NCCL alone. Until vLLM registers a transfer engine that needs no accelerator.
 """
 
+import atexit
 import functools
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,18 +55,19 @@ def disk_client(base: Any) -> Any:
 
     class DiskClient(base):  # type: ignore[misc]
         def init_communicator(self, device: Any = 0) -> None:
-            self.exchange = tempfile.TemporaryDirectory(prefix="policy-")
+            self.exchange = Path(tempfile.mkdtemp(prefix="policy-"))
+            atexit.register(self.close_communicator)
 
         def update_named_params(self, metadata: Any, named_params: Iterator[tuple[str, torch.Tensor]]) -> None:
             from safetensors.torch import save_file
 
             weights = {name: tensor.detach().to("cpu").contiguous() for name, tensor in named_params}
-            save_file(weights, Path(self.exchange.name) / "model.safetensors")
-            body = {"method": "load_policy", "kwargs": {"folder": self.exchange.name}}
+            save_file(weights, self.exchange / "model.safetensors")
+            body = {"method": "load_policy", "kwargs": {"folder": str(self.exchange)}}
             self._post(f"{self.base_url}/collective_rpc", json=body)
 
         def close_communicator(self) -> None:
-            self.exchange.cleanup()
+            shutil.rmtree(self.exchange, ignore_errors=True)
 
     return DiskClient
 

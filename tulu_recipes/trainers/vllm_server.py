@@ -130,10 +130,8 @@ class ServerRequests:
 
     def state(self) -> dict[str, Any] | None:
         """The answer under way, for a checkpoint; None without one."""
-        if self.ahead is None:
-            return None
-        self.ahead.join()
-        if self.ahead.output is None:
+        self.join()
+        if self.ahead is None or self.ahead.output is None:
             return None
         return {"prompts": self.ahead.prompts, "output": self.ahead.output, "seconds": self.ahead.seconds}
 

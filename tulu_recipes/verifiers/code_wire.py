@@ -1,7 +1,7 @@
 """What the two sides of a graded program say: lines of JSON (code_tests.py asks, code_program.py answers).
 
 Only plain data crosses, as copies: None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict,
-deque, range, Decimal, Fraction, dates and times, numpy's scalars as Python's, subclasses as their base. Anything else
+deque, Decimal, Fraction, dates and times, numpy's scalars as Python's, subclasses as their base. Anything else
 stays where it is and crosses as a number.
 """
 
@@ -23,7 +23,7 @@ SEQUENCES: dict[str, Callable[[Any], Any]] = {
 }
 UNSENDABLE = "a test passes an object of its own"
 STANDARD = (
-    *("decimal.Decimal", "fractions.Fraction", "builtins.range"),
+    *("decimal.Decimal", "fractions.Fraction"),
     *("datetime.date", "datetime.datetime", "datetime.time", "datetime.timedelta"),
 )
 
