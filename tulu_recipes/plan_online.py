@@ -92,8 +92,8 @@ def print_cost(
     reached = mfu or UNPACKED_MFU
     of = "" if steps else " for each 1,000,000 completions"
     console.print(
-        f"\nTime of training{of}, at most: completions as long as allowed · {flops:.3g} FLOPs a token · {reached:.0%} of "
-        "the GPU's peak reached (--mfu)"
+        f"\nTime of training{of}, at most: completions as long as allowed · {flops:.3g} FLOPs a token · {reached:.0%} "
+        "of the GPU's peak reached (--mfu)"
     )
     table = Table()
     for heading in ("GPU", "GPUs", "hours", "GPU hours", *(["price"] if price_per_hour is not None else [])):

@@ -74,7 +74,7 @@ def test_ppo_leaves_policy_value_model_and_report(tmp_path: Path) -> None:
     steps = [line for line in lines if "loss" in line]
     assert [line["step"] for line in steps] == [1, 2, 3, 4]  # 2 rollouts of 4, twice each
     assert ["reward" in line for line in steps] == [True, False, True, False]
-    assert AutoModelForCausalLM.from_pretrained(run).config.vocab_size == 320
+    assert AutoModelForCausalLM.from_pretrained(run).config.vocab_size == len(tiny_tokenizer())
     value = AutoModelForSequenceClassification.from_pretrained(run / "value_model", output_loading_info=True)
     assert not value[1]["missing_keys"]
     report = (run / "report.md").read_text()
@@ -132,10 +132,17 @@ def test_both_models_have_a_row_for_every_token(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.add_special_tokens({"pad_token": "<new>"})
     policy, critic = load_model(recipe, tokenizer), load_critic(recipe, tokenizer)
-    assert len(tokenizer) == 321
-    assert policy.get_input_embeddings().num_embeddings == critic.get_input_embeddings().num_embeddings == 328
-    kept = tiny_model().get_input_embeddings().weight
-    torch.testing.assert_close(critic.get_input_embeddings().weight[:320], kept)
+    before = len(tokenizer) - 1
+    assert (before, critic.get_input_embeddings().num_embeddings) == (317, 320)
+    assert policy.get_input_embeddings().num_embeddings == 320
+    kept = tiny_model(before).get_input_embeddings().weight
+    torch.testing.assert_close(critic.get_input_embeddings().weight[:before], kept)
+
+
+def test_a_padding_token_that_is_new_is_new_to_the_reference_too(tmp_path: Path) -> None:
+    keys = {"algorithm": "grpo", "num_generations": 2, "total_episodes": 4, "beta": 0.1, "pad_token": "<new>"}
+    done = run_here("rlvr", write_online_recipe(tmp_path, **keys))
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_keys_of_the_algorithms_are_those_of_trl() -> None:

@@ -71,7 +71,9 @@ def online_flops_per_token(recipe: Recipe, shape: ModelShape, value: ModelShape 
     checkpointed, passes = recipe["gradient_checkpointing"], recipe["num_iterations"]
     policy = training_flops_per_token(shape, length=length, gradient_checkpointing=checkpointed)
     forward = forward_flops_per_token(shape, length=length)
-    flops = passes * policy + (forward if steps_per_rollout(recipe) > 1 else 0) + (forward if recipe["beta"] else 0)
+    flops: float = (
+        passes * policy + (forward if steps_per_rollout(recipe) > 1 else 0) + (forward if recipe["beta"] else 0)
+    )
     if value is not None:
         step = training_flops_per_token(value, length=length, gradient_checkpointing=checkpointed, lm_head=False)
         flops += passes * step + forward_flops_per_token(value, length=length) - 2 * value.embedding_parameters

@@ -83,6 +83,16 @@ def send_weights(model: torch.nn.Module, device: torch.device) -> None:
         tensor.data.copy_(broadcast(tensor.data.to(device)))
 
 
+def grow_embeddings(model: Any, policy: Any) -> None:
+    """A row for every token of the policy, whose vocabulary may have grown by a padding token since it was saved.
+
+    Such rows are never attended to: TRL reads the reference from the files that the policy was read from.
+    """
+    rows = policy.get_input_embeddings().num_embeddings
+    if model.get_input_embeddings().num_embeddings < rows:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+
+
 class OnlineTrainer(ServedTrainer):
     """Base beside one of TRL's online trainers: `class PPOTrainer(OnlineTrainer, trl.GRPOTrainer)`.
 
@@ -114,6 +124,8 @@ class OnlineTrainer(ServedTrainer):
     @ref_model.setter
     def ref_model(self, model: Any) -> None:
         sharded = isinstance(model, FSDPModule | FullyShardedDataParallel)
+        if model is not None and not sharded:
+            grow_embeddings(model, self.model)
         if model is not None and self.is_fsdp_enabled and not sharded:
             send_weights(model, self.accelerator.device)
         self._ref_model = model
