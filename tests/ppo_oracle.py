@@ -72,11 +72,15 @@ def values(model: Any, sample: Sample) -> torch.Tensor:
     """Before each of the completion's tokens, (n,)."""
     ids = torch.tensor([sample.prompt + sample.completion])
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[0]
-    return torch.stack([hidden[len(sample.prompt) - 1 + t] @ model.score.weight[0] for t in range(len(sample.completion))])
+    return torch.stack(
+        [hidden[len(sample.prompt) - 1 + t] @ model.score.weight[0] for t in range(len(sample.completion))]
+    )
 
 
 def kl(difference: torch.Tensor, estimator: str) -> torch.Tensor:
-    return {"k1": difference, "k2": difference * difference / 2, "k3": torch.exp(-difference) - 1 + difference}[estimator]
+    return {"k1": difference, "k2": difference * difference / 2, "k3": torch.exp(-difference) - 1 + difference}[
+        estimator
+    ]
 
 
 def account_for(policy: Any, reference: Any, critic: Any, samples: Sequence[Sample], with_: Settings) -> list[Known]:
@@ -110,8 +114,9 @@ def policy_losses(policy: Any, known: Known, with_: Settings, account: Account) 
     for t, advantage in enumerate(known.advantages):
         ratio = torch.exp(now[t] - known.old_logps[t])
         low, high = 1 - with_.cliprange, 1 + with_.cliprange
-        if advantage > 0 and float(ratio.detach()) > high or advantage < 0 and float(ratio.detach()) < low:
-            ratio = torch.tensor(high if advantage > 0 else low)
+        bound = high if advantage > 0 else low
+        if (float(ratio.detach()) - bound) * advantage > 0:  # it gains nothing beyond
+            ratio = torch.tensor(bound)
             account.clipped_tokens += 1
         losses.append(-ratio * advantage)
         if with_.kl_in_loss:
