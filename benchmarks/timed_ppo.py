@@ -1,8 +1,8 @@
 """One PPO run with a clock: `python -m benchmarks.timed_ppo {ours|trl} JOB.json RESULT.json`
 
-`trl` needs trl 1.12, the last with a PPOTrainer; benchmarks/ppo.py makes an environment that has it. Both sides score a
-rollout in one call, and that call is the instrument: its time, and the mean score. Between two calls lies one round of
-everything: optimizer steps on a rollout, then sampling the next.
+`trl` needs trl 1.12, the last with a PPOTrainer; benchmarks/ppo.py makes an environment that has it. Both sides score
+a rollout in one call, and that call is the instrument: its time, and the mean score. Between two calls lies one round
+of everything: optimizer steps on a rollout, then sampling the next.
 """
 
 import json
