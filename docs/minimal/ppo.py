@@ -141,7 +141,7 @@ def value_loss(values, old_values, returns, cliprange):
 
 
 def share_of_mean(per_token, mask, minibatch_mask, num_micro_batches, s):
-    """A micro-batch's share of the mean over a minibatch's tokens (as_released: of the mean of micro-batches' means)."""
+    """A micro-batch's share of the mean over a minibatch's tokens (as_released: of the mean of such means)."""
     total = (per_token * mask).sum()
     return total / mask.sum() / num_micro_batches if s.as_released else total / minibatch_mask.sum()
 
