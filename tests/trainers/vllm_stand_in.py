@@ -95,7 +95,9 @@ class StandIn:
             return None
         time.sleep(self.delay)
         choices = [
-            self._complete(prompt, sample, body["max_tokens"]) for prompt in body["prompt"] for sample in range(body["n"])
+            self._complete(prompt, sample, body["max_tokens"])
+            for prompt in body["prompt"]
+            for sample in range(body["n"])
         ]
         self.events.append(("rollout", body["prompt"], self.checksum()))
         return {"choices": choices}
