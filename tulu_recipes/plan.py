@@ -19,7 +19,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from tulu_recipes import hub
+from tulu_recipes import hub, plan_online
 from tulu_recipes.config.activations import Lora
 from tulu_recipes.config.check_machine import written_bytes
 from tulu_recipes.config.cost import (
@@ -38,6 +38,7 @@ from tulu_recipes.config.load import load_recipe
 from tulu_recipes.config.memory import Head, MemoryEstimate, MixedPrecision, Sharding, estimate_memory
 from tulu_recipes.config.model_files import files_of_model
 from tulu_recipes.config.model_shape import ModelShape
+from tulu_recipes.config.online_cost import OnlineMemory, cache_bytes
 from tulu_recipes.config.our_keys import OUR_KEYS
 from tulu_recipes.config.recipe import Recipe
 from tulu_recipes.config.surroundings import Surroundings, is_local
@@ -95,6 +96,9 @@ def main(argv: list[str]) -> int:
         return 0
     if shape is None:
         console.print("\nMemory and hours: unknown until the model is built, by the first run of this recipe.")
+        return 0
+    if recipe.stage == "rlvr":
+        _print_online(console, recipe, shape, machine, rows, gpus, options)
         return 0
     _print_memory(console, recipe, shape, machine)
     _print_cost(console, recipe, shape, machine, rows, gpus, options)
@@ -190,7 +194,9 @@ def _count_rows(recipe: Recipe, options: argparse.Namespace) -> Rows | None:
     if not (is_built(mix, recipe.stage) if mix else Path(recipe["dataset_name"]).exists()):
         return None
     total: Any = prepare_data(recipe).audit.total  # of pairs: data.pair_audit.PairCounts
-    if recipe.stage == "sft":
+    if recipe.stage == "rlvr":
+        supervised = ""
+    elif recipe.stage == "sft":
         supervised = f", {total.supervised_tokens:,} of them supervised"
     else:
         supervised = f", {total.chosen_tokens:,} in chosen answers, {total.rejected_tokens:,} in rejected ones"
@@ -222,6 +228,9 @@ def _print_recipe(console: Console, recipe: Recipe, machine: Machine, rows: Rows
             f"tokens  unknown: model and data are not on this disk; --rows and --tokens_per_row estimate{hint}"
         )
         return
+    if recipe.stage == "rlvr":
+        plan_online.print_work(console, recipe, rows.rows, rows.tokens, exact=rows.exact)
+        return
     steps = _steps(recipe, rows)
     known = "exact" if rows.exact else "as stated"
     console.print(
@@ -231,7 +240,7 @@ def _print_recipe(console: Console, recipe: Recipe, machine: Machine, rows: Rows
 
 
 def _unit(recipe: Recipe, of_sft: str) -> str:
-    return of_sft if recipe.stage == "sft" else "pairs"
+    return {"sft": of_sft, "rlvr": "completions"}.get(recipe.stage, "pairs")
 
 
 def _steps(recipe: Recipe, rows: Rows) -> int:
@@ -258,21 +267,23 @@ def _lora(recipe: Recipe) -> Lora | None:
 
 
 def estimate_recipe_memory(
-    recipe: Recipe, shape: ModelShape, sharding: Sharding, num_processes: int
+    recipe: Recipe, shape: ModelShape, sharding: Sharding, num_processes: int, *, value_model: bool = False
 ) -> MemoryEstimate:
-    """Peak bytes per device of a recipe under one way of sharding."""
-    pairs = recipe.stage != "sft"
+    """Peak bytes per device of a recipe under one way of sharding; in rlvr of one of its two models."""
+    online = recipe.stage == "rlvr"
+    longest = recipe["max_prompt_length"] + recipe["max_completion_length"] if online else recipe["max_length"]
+    pairs = recipe.stage in ("dpo", "reward")
     apart = recipe.stage == "dpo" and not recipe.is_simpo() and not recipe["concatenated_forward"]
     rows = recipe["per_device_train_batch_size"] * (2 if pairs and not apart else 1)  # packed ones, if rows are packed
     packed = recipe.values.get("packing") or recipe.values.get("padding_free")
-    head: Head = "score" if recipe.stage == "reward" else "logits" if recipe.is_simpo() else "fused"
+    head: Head = "score" if recipe.stage == "reward" or value_model else "logits" if recipe.is_simpo() else "fused"
     mixed: MixedPrecision = "no" if recipe["bf16"] is False or recipe["fp16"] else "bf16"  # TRL's default is bf16
     return estimate_memory(
         shape,
         sharding=sharding,
         num_processes=num_processes,
         per_device_train_batch_size=rows,
-        max_length=recipe["max_length"] or shape.max_position_embeddings,
+        max_length=longest or shape.max_position_embeddings,
         weights_dtype="nf4" if recipe["load_in_4bit"] else "bfloat16" if recipe["dtype"] == "bfloat16" else "float32",
         mixed_precision=mixed,
         optimizer=recipe["optim"],
@@ -280,11 +291,11 @@ def estimate_recipe_memory(
         gradient_accumulation_steps=recipe["gradient_accumulation_steps"],
         attn_implementation=recipe["attn_implementation"] or "sdpa",
         padded=rows > 1 and not packed,
-        lora=_lora(recipe),
+        lora=None if value_model else _lora(recipe),
         device="cpu" if recipe["use_cpu"] else "cuda",
         head=head,
         num_graphs=2 if apart else 1,
-        has_reference=_asks_reference(recipe) and not (recipe["use_peft"] or recipe["precompute_ref_log_probs"]),
+        has_reference=not value_model and _keeps_reference(recipe),
     )
 
 
@@ -294,7 +305,48 @@ def _parameters(recipe: Recipe, shape: ModelShape) -> int:
 
 def _asks_reference(recipe: Recipe) -> bool:
     """Whether the loss needs log-probs of a reference model, wherever they come from."""
+    if recipe.stage == "rlvr":
+        return bool(recipe["beta"])
     return recipe.stage == "dpo" and not recipe.is_simpo()
+
+
+def _keeps_reference(recipe: Recipe) -> bool:
+    """Whether it is a second model in memory."""
+    return _asks_reference(recipe) and not (recipe["use_peft"] or recipe.values.get("precompute_ref_log_probs"))
+
+
+def _print_online(
+    console: Console,
+    recipe: Recipe,
+    shape: ModelShape,
+    machine: Machine,
+    rows: Rows | None,
+    gpus: list[Gpu],
+    options: argparse.Namespace,
+) -> None:
+    value, processes = plan_online.value_shape(recipe, shape), machine.num_processes
+    estimates = {}
+    for level in (machine.sharding,) if machine.sharding is not None else LEVELS:
+        of_value = (
+            estimate_recipe_memory(recipe, value, level, processes, value_model=True) if value is not None else None
+        )
+        policy = estimate_recipe_memory(recipe, shape, level, processes)
+        cache = cache_bytes(recipe, shape, processes, 4 if recipe["bf16"] is False else 2)
+        estimates[level] = OnlineMemory(policy, of_value, cache)
+    plan_online.print_memory(console, recipe, estimates)
+    plan_online.print_cost(
+        console,
+        recipe,
+        (shape, value),
+        gpus,
+        num_processes=processes,
+        prompts=(rows.rows, rows.tokens) if rows is not None else None,
+        mfu=options.mfu,
+        price_per_hour=options.price_per_hour,
+    )
+    lora = _lora(recipe)
+    saved = shape.num_parameters if lora is None else shape.lora_parameters(lora.r, lora.target_modules)
+    plan_online.print_disk(console, recipe, saved, value)
 
 
 def _print_memory(console: Console, recipe: Recipe, shape: ModelShape, machine: Machine) -> None:

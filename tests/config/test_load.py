@@ -212,7 +212,7 @@ def test_every_known_rename_is_answered_with_a_key_that_exists(name: str, refuse
 def test_a_key_of_another_stage_is_named_as_such(one: One) -> None:
     problem = one("beta: 5\n")
     assert (problem.slug, problem.what) == ("other-stage-key", "beta is a key of dpo and rlvr, not of sft.")
-    assert one("dpo_beta: 5\n").what == "dpo_beta is a key of dpo (beta here), not of sft."
+    assert one("dpo_beta: 5\n").what == "dpo_beta is a key of dpo and rlvr (beta here), not of sft."
     assert one("loss_reduction: sum\n", stage="dpo").what == "loss_reduction is a key of sft, not of dpo."
     assert one("loss_type: nll\n", stage="reward").slug == "other-stage-key"
 

@@ -16,7 +16,7 @@ LAYERS = [
     {"trainers", "reports"},
     {"prepare_rows", "scoring"},
     {"prepare", "finish"},
-    {"sft", "reward", "dpo", "rlvr", "plan", "report", "demo", "cli", "mix", "decontaminate"},
+    {"sft", "reward", "dpo", "rlvr", "plan", "plan_online", "report", "demo", "cli", "mix", "decontaminate"},
 ]
 LONGEST_FILE = 460
 

@@ -35,6 +35,17 @@ def test_labels_of_all_three_verifiers() -> None:
     assert reason(row("poetry", "x")) == "no verifier for its dataset"
 
 
+def test_labels_of_the_other_verifiers() -> None:
+    assert reason(row("multiple_choice", "B")) is None
+    assert reason(row("multiple_choice", "BC")) == "label is no letter"
+    assert reason(row("string_match", " ")) == "label is empty"
+    ids = '{"instruction_id_list": ["startend:quotation"], "kwargs": [{}]}'
+    assert reason(row("ifeval", ids)) is None  # these rows have no sentence of their own
+    assert reason(row("json:dumps", "anything")) is None  # a function of the user's own judges its labels itself
+    with pytest.raises(DataError, match="has no attribute 'nothing'"):
+        reason(row("json:nothing", "anything"))
+
+
 def test_a_solution_must_be_graded_correct() -> None:
     right = row("gsm8k", "72", solution="48 + 24 = 72\n#### 72")
     assert reason(right, solution_column="solution") is None
@@ -48,6 +59,17 @@ def test_a_solution_must_be_graded_correct() -> None:
     assert reason(proof, solution_column="solution") is None
     assert reason({**proof, "solution": "$\\boxed{3}$"}, solution_column="solution") == (
         "its solution is graded wrong: another answer"
+    )
+
+
+def test_a_solution_must_follow_its_constraint() -> None:
+    quiet = constraint(func_name="validate_no_commas")
+    assert reason({**quiet, "solution": "No comma."}, solution_column="solution") is None
+    assert reason({**quiet, "solution": "No comma.", "constraint": " "}, solution_column="solution") == (
+        "constraint is missing"
+    )
+    assert reason({**quiet, "solution": "One, two."}, solution_column="solution") == (
+        "its solution is graded wrong: validate_no_commas is not followed"
     )
 
 

@@ -52,3 +52,10 @@ def test_mix_prints_time_and_memory_beside_plain_datasets() -> None:
     done = run("mix", "--rows", "2000")
     assert done.returncode == 0, done.stderr
     assert re.search(r"ours / datasets: time \d+\.\d\d, peak RSS \d+\.\d\d", done.stdout)
+
+
+def test_verifiers_prints_ratios_to_grading_in_process() -> None:
+    done = run("verifiers", "--questions", "20", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    for line in ("pool, 1 process ", "pool, 2 processes ", "math-verify ", "1 % hang "):
+        assert re.search(rf"{line}\s+[\d,]+/s\s+\d+\.\d\d – \d+\.\d\d – \d+\.\d\d", done.stdout), line

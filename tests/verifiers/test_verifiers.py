@@ -100,7 +100,7 @@ def test_a_forked_worker_asks_a_child_of_its_own() -> None:
 
 
 def test_a_missing_library_and_unknown_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, semantics in (("gsm8", "fixed"), ("code", "fixed"), ("string_match", "as_released")):
+    for name, semantics in (("gsm8", "fixed"), ("code", "as_released"), ("string_match", "as_released")):
         with pytest.raises(DataError) as refused:
             verify(name, "1", "1", semantics)
         assert refused.value.slugs == ["verifier-unknown"]
@@ -150,6 +150,7 @@ def test_the_25_functions_accept_their_own_arguments_and_no_others() -> None:
         ('{"func_name": "verify_keywords", "keyword_list": [""]}', "argument is no list of words"),
         ('{"func_name": "validate_choice", "options": []}', "argument is no list of words"),
         ('{"func_name": "validate_choice", "options": 5}', "argument is no text"),
+        ('{"func_name": "validate_choice", "options": "[]"}', "argument is no list of words"),
         ('{"func_name": "validate_end", "end_phrase": ""}', "argument is no text"),
         ('{"func_name": "validate_choice", "options": "yes or no"}', None),
         ('{"func_name": "verify_sentence_constraint", "N": 1, "quantifier": "exactly"}', "argument is no quantifier"),

@@ -180,6 +180,8 @@ def check_disk(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]:
     if not name or not is_local(name) or recipe["use_peft"]:
         return
     parameters = count_parameters(local_path(name))
+    if recipe.values.get("algorithm") == "ppo":  # checkpoints hold the value model too
+        parameters += count_parameters(local_path(recipe["value_model_name_or_path"] or name))
     written = written_bytes(recipe, parameters)
     free = surroundings.free_bytes(recipe["output_dir"])
     if parameters and written.total > free:

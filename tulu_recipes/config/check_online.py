@@ -20,6 +20,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "vllm_mode": ("colocate", "server"),
     "vllm_importance_sampling_mode": ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask"),
 }
+PPO_LOSSES = ("dapo", "bnpo")
 _OF_SERVER = ("vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout", "vllm_group_port")
 _OF_ENGINE = (
     "vllm_gpu_memory_utilization",
@@ -38,10 +39,15 @@ def check_choices(recipe: Recipe, surroundings: Surroundings) -> Iterator[Proble
 
 
 def check_levels(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]:
-    """Losses of GRPO that need importance ratios of tokens, or of whole sequences, as TRL has it."""
+    """Losses that PPO has, and those that need importance ratios of tokens, or of whole sequences, as TRL has it."""
     loss, level = recipe["loss_type"], recipe["importance_sampling_level"]
+    if recipe["algorithm"] == "ppo" and loss not in PPO_LOSSES:
+        what = f"loss_type: {loss} with algorithm: ppo, which has one loss: loss_type says how tokens are averaged."
+        mend = "write  loss_type: dapo  (over the optimizer step) or bnpo (over micro-batches, as released)."
+        yield Problem("online-combination", recipe.where("loss_type"), what, mend)
+        return
     needed = {"luspo": "sequence", **dict.fromkeys(("vespo", "bnpo", "dr_grpo", "dapo", "cispo"), "token")}.get(loss)
-    if recipe["algorithm"] == "grpo" and needed is not None and level != needed:
+    if recipe["algorithm"] != "rloo" and needed is not None and level != needed:
         where = recipe.where("importance_sampling_level" if needed == "token" else "loss_type")
         what = f"loss_type: {loss} with importance_sampling_level: {level}."
         mend = f"write  importance_sampling_level: {needed},  or  loss_type: grpo"
@@ -182,6 +188,9 @@ def check_ignored_keys(recipe: Recipe, surroundings: Surroundings) -> Iterator[P
         unread.setdefault(key, (not vllm or elsewhere, why if vllm else "use_vllm is not true"))
     for key in ("kl_placement", "kl_estimator", "use_bias_correction_kl", "sync_ref_model"):
         unread.setdefault(key, (recipe["beta"] == 0, "beta is 0, so there is no reference model"))
+    for loss in ("sapo", "vespo"):
+        for key in (key for key in keys_for("rlvr") if key.startswith(f"{loss}_")):
+            unread.setdefault(key, (recipe["loss_type"] != loss, f"loss_type is not {loss}"))
     for key in ("ref_model_sync_steps", "ref_model_mixup_alpha"):
         unread[key] = (not recipe["sync_ref_model"], "sync_ref_model is not true")
     for key in ("num_completions_to_print", "log_unique_prompts", "log_completions_hub_repo"):

@@ -317,19 +317,19 @@ GRPO_ALONE = frozenset(
     max_tool_calling_iterations log_completions_hub_repo
     """.split()
 )
-# Those of them that belong to GRPO's own advantages and losses; the others PPO inherits
-_GRPO_LOSS = frozenset(
+# Of these, what belongs to losses and advantages that PPO does not have
+_NOT_PPO = frozenset(
     """
-    scale_rewards multi_objective_aggregation sapo_temperature_neg sapo_temperature_pos vespo_k_pos vespo_lambda_pos
-    vespo_k_neg vespo_lambda_neg use_bias_correction_kl
+    scale_rewards multi_objective_aggregation use_bias_correction_kl
+    sapo_temperature_neg sapo_temperature_pos vespo_k_pos vespo_lambda_pos vespo_k_neg vespo_lambda_neg
     """.split()
 )
-PPO_KEYS = frozenset(key.name for key in _PPO) | {"rollout_lag", "alarm_explained_variance"}
+PPO_KEYS = frozenset(key.name for key in _PPO) | {"alarm_explained_variance"}
 RLOO_KEYS = frozenset(key.name for key in _RLOO)
 
 # Keys that an algorithm does not read, and what a recipe gets where it does not say
 UNREAD: Mapping[str, frozenset[str]] = MappingProxyType(
-    {"ppo": _GRPO_LOSS | RLOO_KEYS, "grpo": PPO_KEYS | RLOO_KEYS, "rloo": PPO_KEYS | GRPO_ALONE}
+    {"ppo": _NOT_PPO | RLOO_KEYS, "grpo": PPO_KEYS | RLOO_KEYS, "rloo": PPO_KEYS | GRPO_ALONE}
 )
 DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {

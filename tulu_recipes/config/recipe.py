@@ -96,6 +96,8 @@ class Recipe:
 
     def _per_microbatch(self) -> bool:
         """Whether the loss itself depends on how the batch is divided."""
+        if self.stage == "rlvr" and (self["loss_type"] == "bnpo" or self["whiten_advantages"] == "per_rank"):
+            return True
         return bool({"aot", "aot_unpaired"} & set(self.loss_types()))
 
     def untrained(self, key: str = "model_name_or_path") -> Path | None:

@@ -108,7 +108,9 @@ def _meant_unquoted(key: Key, text: str) -> str:
 
 def _unquoted(key: Key, text: str) -> Any:
     kinds = key.kinds
-    if text in _NULL or (text == "none" and key.default != "none"):
+    # a word like any other where null is none of the values: scale_rewards, whiten_advantages
+    word = key.default == "none" or ("null" not in kinds and "str" in kinds)
+    if text in _NULL or (text == "none" and not word):
         if "null" in kinds:
             return None
         raise _Misfit("" if key.default is None else show(key.default))

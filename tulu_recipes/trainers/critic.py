@@ -15,6 +15,7 @@ from trl.trainer.utils import create_model_from_path, disable_dropout_in_model
 
 from tulu_recipes.algorithms.ppo import clipped_value_loss
 from tulu_recipes.config.model_files import classifier_of
+from tulu_recipes.run import read_json, write_json
 from tulu_recipes.trainers.reward import init_score_head
 
 FOLDER = "value_model"  # within a run folder and within a checkpoint
@@ -62,9 +63,14 @@ class Critic(Trainer):
         args = copy.copy(owner.args)
         args.learning_rate = args.learning_rate if args.value_learning_rate is None else args.value_learning_rate
         args.remove_unused_columns = args.push_to_hub = args.load_best_model_at_end = False
-        args.eval_strategy = "no"
-        args.report_to, args.deepspeed_plugin = [], None
-        super().__init__(model=model, args=args, train_dataset=owner.train_dataset, data_collator=lambda rows: rows)
+        args.report_to, args.eval_strategy, args.deepspeed_plugin = [], "no", None
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=owner.train_dataset,
+            data_collator=lambda rows: rows,
+            processing_class=owner.processing_class,
+        )
         self.compute_loss_func = _never_called  # what transformers before 5.19 reads for `loss_is_scaled_for_ga`
         self.owner = owner
         self.loss: Any = 0.0  # of the optimizer step at work, on this rank
@@ -99,7 +105,8 @@ class Critic(Trainer):
         )
         loss: torch.Tensor = self.owner.mean_over_step(per_token, inputs["value_mask"], inputs["num_values_in_batch"])
         self.loss = self.loss + loss.detach()
-        self.owner.stop_unless_finite(loss)
+        if not torch.isfinite(loss):
+            self.owner.stop_not_finite("value loss", float(loss.detach()))
         weighted: torch.Tensor = self.args.vf_coef * loss
         return weighted
 
@@ -114,17 +121,35 @@ class Critic(Trainer):
             return
         norm = self._clip_grad_norm(self.model_wrapped) if self.args.max_grad_norm > 0 else None
         self.grad_norm = self._get_grad_norm(self.model_wrapped, grad_norm=norm)
-        self.owner.stop_unless_finite(torch.as_tensor(self.grad_norm))
+        self._stop_unless_finite()
         self.optimizer.step()
         self.lr_scheduler.step()
         self.model_wrapped.zero_grad()
 
+    def _stop_unless_finite(self) -> None:
+        scaled = self.accelerator.mixed_precision == "fp16"  # whose scaler skips infinite steps by itself
+        if self.grad_norm is None or scaled or torch.isfinite(torch.as_tensor(self.grad_norm)).all():
+            return
+        norm = float(self.grad_norm)
+        self.owner.stop_not_finite("value network's gradient norm", norm, updated=self.is_deepspeed_enabled)
+
     def save(self, folder: Path, *, state: bool) -> None:
         """The network, as a reward model is saved; with `state` its optimizer and schedule too."""
         self.save_model(str(folder), _internal_call=True)
+        if self.args.should_save:
+            _call_it_a_reward_model(folder / "config.json")
         if state:
             self._save_optimizer_and_scheduler(str(folder))
             self._save_scaler(str(folder))
+
+
+def _call_it_a_reward_model(path: Path) -> None:
+    """Its weights are one: the same tensors, read at every token instead of at the last."""
+    config = read_json(path)
+    config["architectures"] = [
+        name.replace("ForTokenClassification", "ForSequenceClassification") for name in config["architectures"]
+    ]
+    write_json(path, config)
 
 
 def _never_called(*args: Any, **kwargs: Any) -> None:

@@ -1,18 +1,53 @@
 """What PPO, GRPO and RLOO have in common: scores without EOS, evaluation that changes nothing, exact resume."""
 
+import random
 import zlib
 from collections import deque
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import broadcast, gather, set_seed
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from trl.trainer.utils import RepeatSampler
 
+from tulu_recipes.errors import Problem, RecipeError
 from tulu_recipes.trainers.exact import ExactTrainer
+from tulu_recipes.trainers.served import ServedTrainer
 
 Rollout = dict[str, Any]
+
+
+@dataclass
+class OnlineConfig:
+    """What is added to TRL's configuration of every online trainer: `class GRPOConfig(OnlineConfig, trl.GRPOConfig)`.
+
+    non_stop_reward: the whole score of a completion that did not end by itself; PPO −10, Tülu 3.1 0 [OIr].
+    rollout_lag: 1: a vLLM server generates the next rollout while this one is trained on.
+    """
+
+    non_stop_reward: float | None = field(
+        default=None, metadata={"help": "Replaces the score of a completion without EOS."}
+    )
+    rollout_lag: int = field(default=0, metadata={"help": "1: generate the next rollout while training on this one."})
+
+    def __post_init__(self) -> None:
+        trl_config: Any = super()
+        trl_config.__post_init__()
+        if self.rollout_lag not in (0, 1):
+            raise RecipeError(Problem("out-of-range", "rollout_lag", f"It is {self.rollout_lag}.", "use 0 or 1."))
+        keys: Any = self
+        if self.rollout_lag and not (keys.use_vllm and keys.vllm_mode == "server"):
+            raise RecipeError(
+                Problem(
+                    "rollout-lag",
+                    f"use_vllm: {keys.use_vllm}, vllm_mode: {keys.vllm_mode}",
+                    "rollout_lag: 1 generates while the learner trains, which an engine within the learner cannot.",
+                    "set use_vllm: true and vllm_mode: server (docs/vllm.md), or rollout_lag: 0.",
+                )
+            )
 
 
 class PromptSampler(RepeatSampler):  # trl is untyped
@@ -22,6 +57,15 @@ class PromptSampler(RepeatSampler):  # trl is untyped
     """
 
     trainer: Any
+
+    def prompts_of(self, rollout: int) -> list[int]:
+        """Row numbers of the prompts of a rollout, each once; rollouts are counted from the start of the run."""
+        epoch, chunk = divmod(rollout, self.num_samples // self.batch_size)
+        order = torch.arange(self.num_samples)
+        if self.shuffle:
+            order = torch.randperm(self.num_samples, generator=torch.Generator().manual_seed((self.seed or 0) + epoch))
+        rows: list[int] = order[chunk * self.batch_size : (chunk + 1) * self.batch_size].tolist()
+        return rows
 
     def __iter__(self) -> Any:
         if self.shuffle:
@@ -39,7 +83,17 @@ def send_weights(model: torch.nn.Module, device: torch.device) -> None:
         tensor.data.copy_(broadcast(tensor.data.to(device)))
 
 
-class OnlineTrainer(ExactTrainer):
+def grow_embeddings(model: Any, policy: Any) -> None:
+    """A row for every token of the policy, whose vocabulary may have grown by a padding token since it was saved.
+
+    Such rows are never attended to: TRL reads the reference from the files that the policy was read from.
+    """
+    rows = policy.get_input_embeddings().num_embeddings
+    if model.get_input_embeddings().num_embeddings < rows:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+
+
+class OnlineTrainer(ServedTrainer):
     """Base beside one of TRL's online trainers: `class PPOTrainer(OnlineTrainer, trl.GRPOTrainer)`.
 
     `args.non_stop_reward` replaces the whole score of a completion that did not end by itself, whatever the reward
@@ -50,14 +104,18 @@ class OnlineTrainer(ExactTrainer):
     # of TRL's trainers
     beta: float
     eos_token_ids: list[int]
+    reward_funcs: list[Any]
     reward_weights: torch.Tensor
-    _step: int
     _buffered_inputs: list[Rollout] | None
     _logs: dict[str, Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.rewards_per_func = torch.zeros(0)  # (ranks × B, functions) of the rollout at work, NaN: not scored
         super().__init__(*args, **kwargs)
+        if self.is_fsdp_enabled:
+            for function in self.reward_funcs:
+                if isinstance(function, torch.nn.Module):
+                    send_weights(function, self.accelerator.device)
 
     @property
     def ref_model(self) -> Any:
@@ -66,6 +124,8 @@ class OnlineTrainer(ExactTrainer):
     @ref_model.setter
     def ref_model(self, model: Any) -> None:
         sharded = isinstance(model, FSDPModule | FullyShardedDataParallel)
+        if model is not None and not sharded:
+            grow_embeddings(model, self.model)
         if model is not None and self.is_fsdp_enabled and not sharded:
             send_weights(model, self.accelerator.device)
         self._ref_model = model
@@ -116,8 +176,10 @@ class OnlineTrainer(ExactTrainer):
             )
             ended = gather(ended)
             rewards = torch.where(ended[:, None], rewards, torch.nan)
-            # the first function's share, so that the weighted sum is the penalty
-            rewards[:, 0] = torch.where(ended, rewards[:, 0], penalty / float(self.reward_weights[0]))
+            # all of it in one function's share, so that the weighted sum is the penalty; a weight may be 0
+            bearer = int(self.reward_weights.abs().argmax())
+            share = penalty / float(self.reward_weights[bearer])
+            rewards[:, bearer] = torch.where(ended, rewards[:, bearer], share)
         self.rewards_per_func = rewards
         return rewards
 
@@ -147,9 +209,14 @@ class OnlineTrainer(ExactTrainer):
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+        others = random.getstate(), np.random.get_state()  # reward functions may draw from them
         with torch.random.fork_rng(devices=devices):
             set_seed(self.args.seed, device_specific=True)
-            return super().evaluation_loop(*args, **kwargs)
+            try:
+                return super().evaluation_loop(*args, **kwargs)
+            finally:
+                random.setstate(others[0])
+                np.random.set_state(others[1])
 
     # ---- exact resume
 
@@ -157,6 +224,7 @@ class OnlineTrainer(ExactTrainer):
         sampler = super()._get_train_sampler(dataset)
         sampler.__class__ = PromptSampler
         sampler.trainer = self
+        self.prompt_sampler = sampler
         return sampler
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
@@ -169,7 +237,7 @@ class OnlineTrainer(ExactTrainer):
     def rollout_state(self) -> dict[str, Any]:
         """What this rank must have to go on in the midst of a rollout."""
         logs = {key: _as_lists(value) for key, value in self._logs.items()}
-        return {"step": self._step, "buffer": self._buffered_inputs, "logs": logs}
+        return {"step": self._step, "buffer": self._buffered_inputs, "logs": logs, "ahead": self.ahead_state()}
 
     def _rollout_file(self, folder: str | Path) -> Path:
         return Path(folder) / f"rollout-rank-{self.args.process_index}.pt"
@@ -178,11 +246,15 @@ class OnlineTrainer(ExactTrainer):
         prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         path = self._rollout_file(resume_from_checkpoint or "")
         if resume_from_checkpoint and path.is_file():  # a checkpoint of plain TRL has none, and resumes as TRL does
-            self.restore_rollout(torch.load(path, map_location=self.accelerator.device, weights_only=True))
+            device = self.accelerator.device
+            # with vLLM in the process it is "cpu:0", where torch.load puts nothing
+            place = "cpu" if device.type == "cpu" else device
+            self.restore_rollout(torch.load(path, map_location=place, weights_only=True))
         return prepared
 
     def restore_rollout(self, state: dict[str, Any]) -> None:
         self._step, self._buffered_inputs = state["step"], state["buffer"]
+        self.restore_ahead(state["ahead"])
         for key, values in state["logs"].items():
             if isinstance(values, dict):
                 for name, column in values.items():

@@ -19,7 +19,7 @@ from tulu_recipes.algorithms.kl import ESTIMATORS, Estimator, estimate_kl
 from tulu_recipes.algorithms.ppo import ScorePlacement, explained_variance, token_rewards
 from tulu_recipes.errors import Problem, RecipeError
 from tulu_recipes.trainers.critic import FOLDER, Critic, load_value_model
-from tulu_recipes.trainers.online import OnlineTrainer, Rollout
+from tulu_recipes.trainers.online import OnlineConfig, OnlineTrainer, Rollout
 
 KLPlacement = Literal["reward", "loss"]
 Whitening = Literal["all_ranks", "per_rank", "none"]
@@ -34,7 +34,7 @@ class _AnySize(int):
 
 
 @dataclass
-class PPOConfig(_TrlGRPOConfig):  # trl is untyped
+class PPOConfig(OnlineConfig, _TrlGRPOConfig):  # trl is untyped
     """TRL's GRPOConfig and what PPO needs. Defaults are Tülu 3's where it has one [P:T21], [OIr].
 
     num_generations: samples a prompt; 1 is enough.
@@ -45,9 +45,6 @@ class PPOConfig(_TrlGRPOConfig):  # trl is untyped
 
     num_generations: int = 1
     beta: float = 0.05
-    non_stop_reward: float | None = field(
-        default=None, metadata={"help": "Replaces the score of a completion without EOS."}
-    )
     kl_placement: KLPlacement = field(
         default="reward", metadata={"help": "KL as a penalty per token, or in the loss."}
     )
@@ -116,17 +113,20 @@ class PPOTrainer(OnlineTrainer, _TrlGRPOTrainer):  # trl is untyped
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Rollout:
         rollout = super()._generate_and_score_completions(inputs)
         mask = rollout["completion_mask"]
+        sampled = mask * rollout.get("tool_mask", 1)  # without what a tool answered
         scores, scored = self.local_scores(len(inputs))
-        penalties = self._kl_penalties(rollout)
+        learned = sampled.bool() & scored[:, None]
+        penalties = self._kl_penalties(rollout, sampled)
         rewards, value_mask = token_rewards(scores, penalties, mask, self.args.score_placement)
         values = self.critic.values(rollout, self._forward_batch_size()).masked_fill(~value_mask, 0.0)
         advantages, returns = compute_gae(rewards, values, value_mask, self.args.gamma, self.args.lam)
-        learned = mask.bool() & scored[:, None]
         value_mask = value_mask & scored[:, None]
         self._log_values(values, returns, value_mask)
         rollout["advantages"] = self._whitened(advantages, learned)
+        rollout["tool_mask"] = learned.to(mask.dtype)  # TRL's name for the part of completions that the loss is about
         rollout |= {"values": values, "returns": returns, "value_mask": value_mask}
-        rollout["num_values_in_batch"] = self._sum_over_ranks(value_mask.sum())
+        for key, counted in (("num_items_in_batch", learned), ("num_values_in_batch", value_mask)):
+            rollout[key] = self._sum_over_ranks(counted.sum())
         self._show_advantages(rollout["advantages"], learned)
         return rollout
 
@@ -135,9 +135,8 @@ class PPOTrainer(OnlineTrainer, _TrlGRPOTrainer):  # trl is untyped
         size = self.args.per_device_train_batch_size if training else self.args.per_device_eval_batch_size
         return int(size)
 
-    def _kl_penalties(self, rollout: Rollout) -> torch.Tensor:
+    def _kl_penalties(self, rollout: Rollout, mask: torch.Tensor) -> torch.Tensor:
         """(B, T): β × KL of each token where it is taken from the reward, else 0. The KL is logged either way."""
-        mask = rollout["completion_mask"]
         if "ref_per_token_logps" not in rollout:
             return torch.zeros(mask.shape, device=mask.device)
         logps = rollout.get("old_per_token_logps")
@@ -203,7 +202,7 @@ class PPOTrainer(OnlineTrainer, _TrlGRPOTrainer):  # trl is untyped
             self.beta = beta
         if beta and self.args.kl_placement == "loss":
             kl = estimate_kl(self._policy_logps, inputs["ref_per_token_logps"], self.args.kl_estimator)
-            loss = loss + beta * self.mean_over_step(kl, inputs["completion_mask"], inputs["num_items_in_batch"])
+            loss = loss + beta * self.mean_over_step(kl, inputs["tool_mask"], inputs["num_items_in_batch"])
         self._policy_logps = self._policy_logps.detach()
         return loss
 

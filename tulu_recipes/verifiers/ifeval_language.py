@@ -21,7 +21,7 @@ def languages_of(text: str) -> dict[str, float]:
         DataError: langdetect is not installed.
     """
     detector = _factory().create()
-    from langdetect.lang_detect_exception import LangDetectException  # type: ignore[import-untyped]
+    from langdetect.lang_detect_exception import LangDetectException
 
     detector.append(text[:READ])
     try:
@@ -52,7 +52,7 @@ def is_english(text: str) -> bool:
 def _factory() -> Any:
     """Half a second: it reads 55 profiles. Our own, so that nobody else's seed is changed."""
     check_installed()
-    from langdetect.detector_factory import PROFILES_DIRECTORY, DetectorFactory  # type: ignore[import-untyped]
+    from langdetect.detector_factory import PROFILES_DIRECTORY, DetectorFactory
 
     factory = DetectorFactory()
     factory.load_profile(PROFILES_DIRECTORY)

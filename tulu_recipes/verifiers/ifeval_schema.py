@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from tulu_recipes.verifiers.ifeval_text import options_of
+
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "verify_keywords": ("keyword_list",),
     "verify_keyword_frequency": ("word", "N"),
@@ -175,6 +177,8 @@ def _argument_fault(key: str, value: Any) -> str | None:
         return "argument is no text"
     if key.endswith("relation"):
         return None if value in RELATIONS else "argument is no relation"
+    if key == "options":
+        return None if options_of(value) else "argument is no list of words"
     if key == "quantifier":
         return None if value in QUANTIFIERS else "argument is no quantifier"
     if key == "language":

@@ -1,18 +1,19 @@
-"""MATH: the answer of a completion against the label, by math-verify.
-
-The answer is what all boxes hold, or the last one; without boxes the last formula or number.
+"""MATH: the answer of a completion (`math_answer`) against the label, as text and by math-verify.
 
 sympy can be made to compute for ever and to fill the memory: this runs in the main thread of a child of the pool.
 """
 
 import importlib.util
+from functools import lru_cache
 from typing import Any
 
 from tulu_recipes.errors import DataError, Problem
+from tulu_recipes.verifiers.math_answer import Found, is_comparable, label_text, plain, ways
 from tulu_recipes.verifiers.time_limit import OutOfTime, time_limit
 from tulu_recipes.verifiers.verdict import CORRECT, Verdict, error, wrong
 
-SECONDS = 2.0  # of CPU time; the slowest honest comparison seen took 0.8
+SECONDS = 2.0  # of CPU time for a question; the slowest honest comparison seen took 0.8
+LONGEST = 2000  # characters of an answer that are still parsed
 
 
 def check_installed() -> None:
@@ -28,42 +29,50 @@ def check_installed() -> None:
 
 
 def grade(completion: str, ground_truth: str) -> Verdict:
+    """Both are texts without an error of their own: `judging.input_fault`."""
     try:
         with time_limit(SECONDS):
-            return _compared(completion, ground_truth)
+            return _compared(ways(completion), label_text(ground_truth))
     except OutOfTime:
         return error("timed out")
 
 
 def label_fault(ground_truth: str) -> str | None:
-    """Why math-verify cannot read the label as mathematics."""
+    """Why neither math-verify nor a comparison of texts can use the label."""
+    label = label_text(ground_truth)
     try:
         with time_limit(SECONDS):
-            return None if _label(ground_truth) else "label is no formula"
+            return None if _read(label) or is_comparable(label) else "label is no formula"
     except OutOfTime:
         return "timed out"
 
 
-def _label(ground_truth: str) -> list[Any]:
+def _compared(found: list[Found], label: str) -> Verdict:
+    if not _read(label) and not is_comparable(label):
+        return error("label is no formula")
+    for way, texts in found:
+        if any(plain(text) == plain(label) for text in texts):
+            return CORRECT
+        answers = [answer for text in texts if (answer := _read(text, whole=way == "whole"))]
+        if any(_equal(_read(label), answer) for answer in answers):
+            return CORRECT
+        if answers:
+            break
+    return wrong("another answer" if answers else "no answer found")
+
+
+@lru_cache(1024)
+def _read(text: str, *, whole: bool = False) -> list[Any]:
+    """What math-verify sees in a formula, or in running text; empty when it is none. Prompts share their label."""
     from math_verify import parse
 
-    label = parse(f"${ground_truth.strip().strip('$')}$", parsing_timeout=None, raise_on_error=True)
-    return label if label and not isinstance(label[0], str) else []
+    if len(text) > LONGEST:
+        return []
+    seen: list[Any] = parse(text if whole else f"${text}$", parsing_timeout=None, raise_on_error=True)
+    return [] if not seen or isinstance(seen[0], str) else seen  # text alone is what could not be parsed
 
 
-def _compared(completion: str, ground_truth: str) -> Verdict:
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+def _equal(label: list[Any], answer: list[Any]) -> bool:
+    from math_verify import verify
 
-    config = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
-    label = _label(ground_truth)
-    if not label:
-        return error("label is no formula")
-    reason = "no answer found"
-    last = completion.rfind("\\boxed")
-    readings = [completion, completion[last:]] if last > completion.find("\\boxed") else [completion]
-    for reading in readings:
-        answer = parse(reading, config, parsing_timeout=None, raise_on_error=True)
-        if answer and verify(label, answer, timeout_seconds=None, raise_on_error=True):
-            return CORRECT
-        reason = "another answer" if answer else reason
-    return wrong(reason)
+    return bool(label) and verify(label, answer, timeout_seconds=None, raise_on_error=True)

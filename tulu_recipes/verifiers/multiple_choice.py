@@ -2,7 +2,7 @@
 
 The forms below are tried in this order; the last place of the first form that is there at all names the answer:
 
-1. a statement: answer is (B), Answer: B, the correct choice is **B**;
+1. a statement: answer is (B), Answer: B, the correct choice is **B**, B is the best;
 2. \\boxed{B};  3. **B** or **B. text**;  4. (B);  5. a line with the letter alone;  6. the letter first: B) text.
 
 A statement of two letters (A or B) is no answer. Full-width letters and small ones count. In running text a small
@@ -16,13 +16,14 @@ from collections.abc import Iterable
 from tulu_recipes.verifiers.verdict import CORRECT, Verdict, error, wrong
 
 _LABEL = re.compile(r"\s*\(?\s*([A-Z])\s*[).:]{0,2}\s*", re.IGNORECASE)
-_STOP = r"(?=\s{0,3}(?:\Z|\n|[.,:;!?)\]}\"'”’/&–—-]|(?:and|or|because|since|as|which|but)\b))"
+_STOP = r"(?=\s{0,3}(?:\Z|\n|[.,:;!?)\]}\"'”’/&–—-]|(?:and|or|because|since|as|which|but|is|was)\b))"
 _LETTER = rf"[(\[\"'“‘]{{0,2}}\s?([B-HJ-Z](?![\w'’])|[A-Za-z](?![\w'’]){_STOP})\s?[)\]\"'”’.:]{{0,3}}"
 _NAMED = re.compile(rf"{_LETTER}(?:\s{{0,3}}(?:,\s?(?:and|or)\b|[,/&]|(?:and|or)\b)\s{{0,3}}{_LETTER})?")
 _BOX = re.compile(r"\\boxed\s?\{\s?(?:\\(?:text|textbf|mathrm|mathbf)\s?\{)?([^{}\n]{1,80})\}{1,2}")
 _MARKUP = str.maketrans("", "", "*_$`")
 _STATED = re.compile(
-    r"\b(?:answer|choice|option)(?:\s{1,3}(?:is|was|should be|would be|must be)\s{0,3}:?|\s{0,3}[:=])"
+    r"(?<!\w)(?=\(?[A-Z]\)?\s(?:is|was)\s(?:the\s)?(?:correct|right|best)\b)"
+    r"|\b(?:answer|choice|option)(?:\s{1,3}(?:is|was|should be|would be|must be)\s{0,3}:?|\s{0,3}[:=])"
     r"\s{0,3}(?:(?:the\s)?(?:option|choice|letter)\s)?",
     re.IGNORECASE,
 )

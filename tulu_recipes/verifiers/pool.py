@@ -25,7 +25,7 @@ from tulu_recipes.verifiers.registry import Verifier, find_verifier
 from tulu_recipes.verifiers.verdict import Verdict, error
 from tulu_recipes.verifiers.worker import Asked, Worker
 
-SECONDS = 12.0  # a question; the released math rule may spend 5 s on each of two candidates
+SECONDS = 20.0  # a question; the released math rule may spend 5 s of CPU time on each of two candidates
 MEMORY = 4 << 30
 MOST_WORKERS = 16
 STARTS = 3  # of processes may fail in a batch; then its other questions are errors too

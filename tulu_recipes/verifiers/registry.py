@@ -7,7 +7,7 @@ from typing import Literal
 
 from tulu_recipes.config.values import nearest
 from tulu_recipes.errors import DataError, Problem
-from tulu_recipes.verifiers import gsm8k, ifeval, math, multiple_choice, string_match, user
+from tulu_recipes.verifiers import code, gsm8k, ifeval, math, math_released, multiple_choice, string_match, user
 from tulu_recipes.verifiers.verdict import Verdict
 
 Semantics = Literal["fixed", "as_released"]
@@ -45,10 +45,11 @@ class Verifier:
 
 _ALL = (
     Verifier("gsm8k", 1, gsm8k.grade, gsm8k.grade_as_released, gsm8k.label_fault),
-    Verifier("math", 1, math.grade, None, math.label_fault, True, math.check_installed),
+    Verifier("math", 2, math.grade, math_released.grade, math.label_fault, True, math.check_installed),
     Verifier("ifeval", 1, ifeval.grade, ifeval.grade_as_released, ifeval.label_fault),
     Verifier("string_match", 1, string_match.grade, None, string_match.label_fault),
     Verifier("multiple_choice", 1, multiple_choice.grade, None, multiple_choice.label_fault),
+    Verifier("code", 1, code.grade, None, code.label_fault, isolated=True),
 )
 
 VERIFIERS: Mapping[str, Verifier] = MappingProxyType({verifier.name: verifier for verifier in _ALL})
