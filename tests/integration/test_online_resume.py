@@ -79,7 +79,7 @@ def test_a_stop_in_the_midst_of_a_rollout_leaves_no_trace(tmp_path: Path, models
     assert whole[0][2]["epoch"] == 1.5
     assert train(algorithm, models, tmp_path, stop_at=10) is None
     assert newest_checkpoint(tmp_path, 1) == tmp_path / "checkpoint-9"
-    # 9: after the first minibatch of the second epoch's rollout; 3: in the second pass over the first; both inside a line
+    # 9: after the first minibatch of the second epoch; 3: in the second pass over a rollout; both inside a log line
     for checkpoint in ("checkpoint-9", "checkpoint-3"):
         require_equal(train(algorithm, models, tmp_path, resume=tmp_path / checkpoint), whole)
 
