@@ -98,7 +98,7 @@ def prompts(base: str) -> list[dict[str, Any]]:
 def measure(side: str, job: dict[str, Any], folder: Path) -> Run:
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    python = sys.executable if side == "ours" else str(peer_python())
+    python = str(peer_python()) if side == "trl" else sys.executable
     result = folder / "result.json"
     command = [python, "-m", "benchmarks.timed_ppo", side, str(folder / "job.json"), str(result)]
     environ = {"OMP_NUM_THREADS": "1"} | os.environ  # a tiny model's threads wait for each other
@@ -128,6 +128,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--micro_batch", type=int, default=32, help="completions of a forward and backward [32]")
     parser.add_argument("--length", type=int, default=16, help="tokens of a completion at most [16]")
     parser.add_argument("--learning_rate", type=float, default=2e-3, help="of both models [2e-3]")
+    parser.add_argument("--grpo", action="store_true", help="TRL's GRPOTrainer too: what the value network costs")
     parser.add_argument("--quick", action="store_true", help="one short run of each side")
     options = parser.parse_args(argv)
     if options.quick:
@@ -135,44 +136,46 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-def report(found: dict[str, list[Run]]) -> None:
+def run_all(options: argparse.Namespace, folder: Path) -> dict[str, list[Run]]:
+    """Each seed on every side in turn, so that whatever else the machine does meets all of them alike."""
+    job = {key: vars(options)[key] for key in ("rollouts", "batch", "micro_batch", "length", "learning_rate")}
+    job |= {"epochs": 4, "kl": 0.05} | build_models(folder)
+    job["rows"] = prompts(job["base"])
+    print(f"{len(job['rows'])} prompts of {len(job['rows'][0]['input_ids'])} tokens")
+    found: dict[str, list[Run]] = {"trl": [], "ours": []} | ({"grpo": []} if options.grpo else {})
+    for seed in range(1, options.seeds + 1):
+        for side, runs in found.items():
+            start = time.perf_counter()
+            run = measure(side, job | {"seed": seed}, folder / f"{seed}-{side}")
+            times = f"{1e3 * run.seconds:>8.1f} ms a completion, {1e3 * run.cpu_seconds:.1f} of CPU"
+            print(f"  seed {seed}  {side:<6}{times}  ({time.perf_counter() - start:.0f} s)", flush=True)
+            runs.append(run)
+    return found
+
+
+def print_ratio(found: dict[str, list[Run]], peer: str) -> None:
+    print(f"completions a second, ours / {peer}, min – median – max")
+    for name in ("seconds", "cpu_seconds"):
+        pairs = zip(found["ours"], found[peer], strict=True)
+        ratios = sorted(getattr(theirs, name) / getattr(ours, name) for ours, theirs in pairs)
+        print(f"  {name:<14}{ratios[0]:.2f} – {statistics.median(ratios):.2f} – {ratios[-1]:.2f}")
+
+
+def main(argv: list[str]) -> int:
+    options = parse(argv)
+    load = os.getloadavg()[0]
+    print(f"{os.cpu_count()} CPU cores · load {load:.1f} · torch {torch.__version__} · trl {PEER} as the peer")
+    with tempfile.TemporaryDirectory() as name:
+        found = run_all(options, Path(name))
     print("\nmean score (0 to 10) over each fifth of a run")
     for side, runs in found.items():
         for run in runs:
             print(f"  {side:<6}" + "".join(f"{point:>8.2f}" for point in run.curve()))
     lead = [ours.curve()[-1] - trl.curve()[-1] for ours, trl in zip(found["ours"], found["trl"], strict=True)]
     print(f"last fifth, ours - trl: {min(lead):+.2f} to {max(lead):+.2f}, mean {statistics.mean(lead):+.2f}")
-    print("completions a second, ours / trl, min – median – max")
-    for name, of in (("wall clock", lambda run: run.seconds), ("CPU seconds", lambda run: run.cpu_seconds)):
-        ratios = sorted(of(trl) / of(ours) for ours, trl in zip(found["ours"], found["trl"], strict=True))
-        print(f"  {name:<14}{ratios[0]:.2f} – {statistics.median(ratios):.2f} – {ratios[-1]:.2f}")
-
-
-def main(argv: list[str]) -> int:
-    options = parse(argv)
-    job = {key: value for key, value in vars(options).items() if key not in ("quick", "seeds")} | {
-        "epochs": 4,
-        "kl": 0.05,
-    }
-    load = os.getloadavg()[0]
-    print(f"{os.cpu_count()} CPU cores · load {load:.1f} · torch {torch.__version__} · trl {PEER} as the peer")
-    found: dict[str, list[Run]] = {"trl": [], "ours": []}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        job |= build_models(folder)
-        job["rows"] = prompts(job["base"])
-        print(f"{len(job['rows'])} prompts of {len(job['rows'][0]['input_ids'])} tokens")
-        for seed in range(1, options.seeds + 1):
-            for side, runs in found.items():
-                start = time.perf_counter()
-                runs.append(measure(side, job | {"seed": seed}, folder / f"{seed}-{side}"))
-                took = time.perf_counter() - start
-                wall, cpu = 1e3 * runs[-1].seconds, 1e3 * runs[-1].cpu_seconds
-                print(
-                    f"  seed {seed}  {side:<6}{wall:>8.1f} ms a completion ({cpu:.1f} of CPU)  {took:.0f} s",
-                    flush=True,
-                )
-    report(found)
+    for peer in found:
+        if peer != "ours":
+            print_ratio(found, peer)
     return 0
 
 

@@ -1,8 +1,8 @@
-"""One PPO run with a clock: `python -m benchmarks.timed_ppo {ours|trl} JOB.json RESULT.json`
+"""One PPO run with a clock: `python -m benchmarks.timed_ppo {ours|trl|grpo} JOB.json RESULT.json`
 
-`trl` needs trl 1.12, the last with a PPOTrainer; benchmarks/ppo.py makes an environment that has it. Both sides score a
-rollout in one call, and that call is the instrument: its time, and the mean score. Between two calls lies one round of
-everything: optimizer steps on a rollout, then sampling the next.
+`trl` needs trl 1.12, the last with a PPOTrainer; benchmarks/ppo.py makes an environment that has it. Both sides score
+a rollout in one call, and that call is the instrument: its time, and the mean score. Between two calls lies one round
+of everything: optimizer steps on a rollout, then sampling the next.
 """
 
 import json
@@ -47,7 +47,7 @@ class TokenScore(torch.nn.Module):
 
 
 def shared(job: Job, folder: Path) -> dict[str, Any]:
-    """Keys that both sides call alike. TRL 1.12 clips no gradient, so neither does."""
+    """Keys that all sides call alike. TRL 1.12 clips no gradient, so none does."""
     return {
         "output_dir": str(folder),
         "seed": job["seed"],
@@ -57,11 +57,6 @@ def shared(job: Job, folder: Path) -> dict[str, Any]:
         "temperature": 1.0,
         "per_device_train_batch_size": job["micro_batch"],
         "gradient_accumulation_steps": job["batch"] // job["micro_batch"],
-        "gamma": 1.0,
-        "lam": 0.95,
-        "vf_coef": 0.1,
-        "cliprange_value": 0.2,
-        "kl_estimator": "k1",
         "gradient_checkpointing": False,
         "bf16": False,
         "use_cpu": True,
@@ -71,11 +66,23 @@ def shared(job: Job, folder: Path) -> dict[str, Any]:
     }
 
 
-def run_ours(job: Job, folder: Path) -> None:
-    from datasets import Dataset
+PPO = {"gamma": 1.0, "lam": 0.95, "vf_coef": 0.1, "cliprange_value": 0.2, "kl_estimator": "k1"}  # both PPOs alike
 
-    from tulu_recipes.trainers.critic import load_value_model
-    from tulu_recipes.trainers.ppo import PPOConfig, PPOTrainer
+
+def grpo_keys(job: Job, folder: Path) -> dict[str, Any]:
+    """Ours are a subclass's."""
+    return shared(job, folder) | {
+        "max_steps": job["rollouts"] * job["epochs"],
+        "num_iterations": job["epochs"],
+        "max_completion_length": job["length"],
+        "beta": job["kl"],
+        "epsilon": 0.2,
+        "logging_steps": job["epochs"],
+    }
+
+
+def grpo_arguments(job: Job) -> dict[str, Any]:
+    from datasets import Dataset
 
     def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
         rows = [torch.tensor(ids) for ids in completion_ids]
@@ -84,23 +91,28 @@ def run_ours(job: Job, folder: Path) -> None:
         note(scores)
         return scores.tolist()
 
-    args = PPOConfig(
-        **shared(job, folder),
-        max_steps=job["rollouts"] * job["epochs"],
-        num_iterations=job["epochs"],
-        max_completion_length=job["length"],
-        beta=job["kl"],
-        epsilon=0.2,
-        logging_steps=job["epochs"],
-    )
-    PPOTrainer(
-        model=job["base"],
-        value_model=load_value_model(job["value"], dtype=torch.float32),
-        reward_funcs=reward,
-        args=args,
-        train_dataset=Dataset.from_list([{"prompt": row["messages"]} for row in job["rows"]]),
-        processing_class=AutoTokenizer.from_pretrained(job["base"], padding_side="left"),
-    ).train()
+    return {
+        "model": job["base"],
+        "reward_funcs": reward,
+        "train_dataset": Dataset.from_list([{"prompt": row["messages"]} for row in job["rows"]]),
+        "processing_class": AutoTokenizer.from_pretrained(job["base"], padding_side="left"),
+    }
+
+
+def run_ours(job: Job, folder: Path) -> None:
+    from tulu_recipes.trainers.critic import load_value_model
+    from tulu_recipes.trainers.ppo import PPOConfig, PPOTrainer
+
+    value_model = load_value_model(job["value"], dtype=torch.float32)
+    args = PPOConfig(**grpo_keys(job, folder), **PPO)
+    PPOTrainer(args=args, value_model=value_model, **grpo_arguments(job)).train()
+
+
+def run_grpo(job: Job, folder: Path) -> None:
+    """TRL's own GRPOTrainer of this environment: what PPO is without a value network."""
+    from trl import GRPOConfig, GRPOTrainer
+
+    GRPOTrainer(args=GRPOConfig(**grpo_keys(job, folder), num_generations=4), **grpo_arguments(job)).train()
 
 
 def run_trl(job: Job, folder: Path) -> None:
@@ -109,6 +121,7 @@ def run_trl(job: Job, folder: Path) -> None:
 
     args = PPOConfig(
         **shared(job, folder),
+        **PPO,
         total_episodes=job["rollouts"] * job["batch"],
         num_ppo_epochs=job["epochs"],
         local_rollout_forward_batch_size=job["batch"],
@@ -135,7 +148,7 @@ def main(argv: list[str]) -> None:
     side, job_path, result = argv
     job: Job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     set_seed(job["seed"])
-    {"ours": run_ours, "trl": run_trl}[side](job, Path(result).parent / "run")
+    {"ours": run_ours, "trl": run_trl, "grpo": run_grpo}[side](job, Path(result).parent / "run")
     figures = {
         "trl": version("trl"),
         "transformers": version("transformers"),

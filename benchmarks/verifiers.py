@@ -5,8 +5,8 @@
 
 CPU time is that of all processes of a side, for machines that others use too.
 
-Every side and round gets new questions of the same kinds (half of the answers are right), so that no cache knows them;
-a first round that is not counted warms all sides. Sides take turns.
+Every round has new questions of the same kinds (half of the answers are right), so that no cache knows them; a first
+round that is not counted warms all sides. Sides take turns.
 
 in process     Verifier.judge, which stops a slow comparison by the clock but not a crash or a full memory
 pool, 1 or 2   VerifierPool.verify_all with that many processes
@@ -95,14 +95,17 @@ def cpu_seconds() -> float:
     return time.process_time() + ticks / TICK
 
 
-def compare(name: str, sides: dict[str, Side], num: int, rounds: int) -> None:
-    """Prints verdicts/s and the ratios to the first side: min – median – max of the rounds."""
+def compare(name: str, sides: dict[str, Side], num: int, rounds: int, *, one_process: bool = False) -> None:
+    """Prints verdicts/s and the ratios to the first side: min – median – max of the rounds.
+
+    one_process: the sides share their caches, so that each needs questions of its own.
+    """
     rates: dict[str, list[float]] = {side: [] for side in sides}
     costs: dict[str, list[float]] = {side: [] for side in sides}
     right = dict.fromkeys(sides, 0)
     for count in range(rounds + 1):
         for place, (title, side) in enumerate(sides.items()):
-            draw = random.Random(f"{name} {count} {place}")
+            draw = random.Random(f"{name} {count} {place if one_process else 0}")
             seconds, cpu, found = seconds_of(side, [QUESTIONS[name](draw) for _ in range(num)])
             if count:
                 rates[title].append(num / seconds)
@@ -161,7 +164,7 @@ def main(argv: list[str]) -> int:
                 compare(name, sides, max(options.questions // share, 10), options.rounds)
         print("\nmath, fixed, beside plain math-verify in this process, which shares its caches")
         peers = {"in process": in_process("fixed"), "math-verify": plain_math_verify}
-        compare("math", peers, options.questions, options.rounds)
+        compare("math", peers, options.questions, options.rounds, one_process=True)
         print("\nmath with answers that hang, pool of 2 processes: verdicts/s, ratio to none (min – median – max)")
         with_hanging(two, options.questions, min(options.rounds, 2))
     return 0

@@ -25,7 +25,7 @@ KEYS: dict[str, Any] = {key: value for key, value in ONE_STEP.items() if key != 
     "max_completion_length": 8,
     "max_steps": 1,
     "num_train_epochs": 3,
-    "learning_rate": 1.0,
+    "learning_rate": 0.2,
     "temperature": 0.7,
 }
 
@@ -64,16 +64,30 @@ def score(completion_ids: list[list[int]], **kwargs: Any) -> list[float]:
     return [score_of(ids) for ids in completion_ids]
 
 
+def score_some(completion_ids: list[list[int]], **kwargs: Any) -> list[float | None]:
+    """As `score`, but what begins with an odd token cannot be scored."""
+    return [None if ids[0] % 2 else score_of(ids) for ids in completion_ids]
+
+
 def ended(ids: list[int]) -> bool:
     return ids[-1] in ENDS or ids[-1] == tokenizer().eos_token_id
 
 
+class Given:
+    """TRL's `rollout_func`: completions that were written down, in the order of the prompts' rows."""
+
+    def __init__(self, completions: list[list[int]], prompts: list[list[int]] | None = None) -> None:
+        self.completions, self.prompts = completions, prompts
+
+    def __call__(self, prompts: list[Any], trainer: Any) -> dict[str, Any]:
+        texts = tokenizer().apply_chat_template(prompts, add_generation_prompt=True, return_dict=True)
+        ids = self.prompts or texts["input_ids"]
+        return {"prompt_ids": ids, "completion_ids": self.completions[: len(ids)], "logprobs": None}
+
+
 def online_config(algorithm: str, folder: Path, **keys: Any) -> Any:
-    if algorithm == "ppo":
-        keys = {"value_learning_rate": 2.0} | keys
-    else:
-        keys = {"num_generations": 4} | keys
-    return CONFIGS[algorithm](str(folder), **KEYS | keys)
+    own = {"value_learning_rate": 0.5} if algorithm == "ppo" else {"num_generations": 4}
+    return CONFIGS[algorithm](str(folder), **KEYS | own | keys)
 
 
 def online_trainer(algorithm: str, models: Path, args: Any, rows: int = 24, **others: Any) -> Any:
@@ -102,10 +116,15 @@ def read_value_model(folder: Path) -> Any:
 
 
 def samples_of(trainer: Any) -> list[list[Sample]]:
-    """The rollout that a trainer has kept, by micro-batch, with `score_of` its completions."""
+    """The rollout that a trainer has kept, by micro-batch, with the scores of its first reward function."""
+
+    def rule(ids: list[int]) -> float | None:
+        [found] = trainer.reward_funcs[0](completion_ids=[ids])
+        return found
+
     return [
         [
-            Sample(prompt[keep.bool()].tolist(), ids := completion[counted.bool()].tolist(), score_of(ids))
+            Sample(prompt[keep.bool()].tolist(), ids := completion[counted.bool()].tolist(), rule(ids))
             for prompt, keep, completion, counted in zip(
                 batch["prompt_ids"],
                 batch["prompt_mask"],

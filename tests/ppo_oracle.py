@@ -114,8 +114,9 @@ def policy_losses(policy: Any, known: Known, with_: Settings, account: Account) 
     for t, advantage in enumerate(known.advantages):
         ratio = torch.exp(now[t] - known.old_logps[t])
         low, high = 1 - with_.cliprange, 1 + with_.cliprange
-        if (advantage > 0 and float(ratio.detach()) > high) or (advantage < 0 and float(ratio.detach()) < low):
-            ratio = torch.tensor(high if advantage > 0 else low)
+        bound = high if advantage > 0 else low
+        if (float(ratio.detach()) - bound) * advantage > 0:  # it gains nothing beyond
+            ratio = torch.tensor(bound)
             account.clipped_tokens += 1
         losses.append(-ratio * advantage)
         if with_.kl_in_loss:

@@ -1,8 +1,8 @@
 """Answers of a saved model to conversations, in batches: one interface, two engines.
 
-Of both engines: an answer is a function of the seed, the prompt's tokens and the number of the sample, not of what else
-is in the batch; with temperature 0 the most likely token is taken. Not guaranteed: the same sampled text from both
-engines (they draw in their own ways), or from different machines, or in bfloat16 from batches of another size, whose
+Of both engines: an answer is a function of the seed, the prompt's tokens and the number of the sample, not of what
+else is in the batch; with temperature 0 the most likely token is taken. Not guaranteed: the same drawn text from both
+engines (they draw in their own ways), from different machines, or, in bfloat16, from batches of another size, whose
 sums are rounded otherwise.
 """
 
@@ -17,7 +17,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
-    LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -134,7 +133,7 @@ class TransformersSampler:
         return [answer_of(self.tokenizer, ids, self._eos_ids) for ids in output[:, width:].tolist()]
 
 
-class RowDraws(LogitsProcessor):
+class RowDraws:
     """Draws each row's token with a generator of its own, and leaves it as the only one possible.
 
     torch draws for a whole batch from one generator: what a row gets would depend on the others.
@@ -178,7 +177,8 @@ class VLLMSampler:
             dtype = str(config.dtype or torch.float32).removeprefix("torch.")
         if not torch.cuda.is_available():
             options = {"enforce_eager": True} | options  # compiling takes most of a minute and changes no number
-        self.llm = LLM(model=folder, revision=revision, dtype=dtype, skip_tokenizer_init=True, **options)
+        options |= {"dtype": dtype, "revision": revision, "skip_tokenizer_init": True}
+        self.llm: Any = LLM(model=folder, **options)
 
     def generate(
         self,

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.distributed.online_cases import run_online_case
+
 SHIMMED = "fsdp2"
 
 
@@ -25,7 +27,8 @@ def main(mode: str, folder: Path) -> None:
     cases = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
     results = {}
     for name, keys in cases.items():
-        results[name] = (run_pair_case if "stage" in keys else run_case)(name, keys, mode, folder)
+        run = run_online_case if "algorithm" in keys else run_pair_case if "stage" in keys else run_case
+        results[name] = run(name, keys, mode, folder)
         gc.collect()
         gc.freeze()  # train() collects garbage, and is spared the libraries' objects
     if torch.distributed.get_rank() == 0:

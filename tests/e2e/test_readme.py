@@ -68,7 +68,7 @@ def test_every_command_of_the_readme_runs_here_or_is_accounted_for(checkout: Pat
         done = run(command, checkout)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         ran.append(command)
-    assert len(ran) == 11
+    assert len(ran) == 12
     assert (checkout / "runs/readme/report.md").is_file()
     first, again = (path.read_bytes() for path in sorted(checkout.glob("runs/readme-mix*/data/*.parquet")))
     assert first == again

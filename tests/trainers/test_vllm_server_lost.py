@@ -1,4 +1,4 @@
-"""A vLLM server that dies in the midst of a run: waited for, given the weights anew, or the run stops with all it has."""
+"""A vLLM server that dies in the midst of a run: waited for and given the weights anew, or the run stops in order."""
 
 import logging
 from collections.abc import Iterator

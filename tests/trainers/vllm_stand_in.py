@@ -29,8 +29,9 @@ NEEDS_TRL_CLIENT = pytest.mark.skipif(
 class StandIn:
     """events: what it was asked, in order: ("weights", checksum) and ("rollout", prompts, checksum at its end)."""
 
-    def __init__(self, base: Path, delay: float = 0.0) -> None:
-        self.base, self.delay = base, delay
+    def __init__(self, base: Path, weight_transfer: dict[str, str] | None = None) -> None:
+        self.base, self.weight_transfer = base, weight_transfer
+        self.delay = 0.0  # seconds a rollout
         self.events: list[tuple[Any, ...]] = []
         self.dies_at: int | None = None  # the rollout (from 0) at whose request it dies
         self.comes_back_after: float | None = None
@@ -68,11 +69,12 @@ class StandIn:
     def get(self, path: str) -> dict[str, Any]:
         return {
             "/health": {},
+            "/get_world_size": {"world_size": 1},
             "/v1/models": {"data": [{"id": "policy"}]},
             "/server_info": {
                 "vllm_config": {
                     "instance_id": str(self.starts),
-                    "weight_transfer_config": None,
+                    "weight_transfer_config": self.weight_transfer,
                     "model_config": {"logprobs_mode": "processed_logprobs"},
                 }
             },

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -91,7 +92,11 @@ def test_a_loop_costs_its_own_test(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "SECONDS_PER_TEST", 0.7)
     program = "def f(x):\n    while x == 3:\n        pass\n    return 2 * x"
     tests = ["assert f(2) == 4", "assert f(3) == 6", "assert f(4) == 8", "assert f(3) == 7"]
-    assert graded(program, *tests) == Verdict("wrong", 0.5, "timed out")
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])  # by a caller; children inherit it
+    try:
+        assert graded(program, *tests) == Verdict("wrong", 0.5, "timed out")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def test_all_tests_together_have_a_limit_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +200,7 @@ ASKING_FOR_YES = [
     "assert f(2) in [4]",
     "assert 4 in f(2)",
     "assert f(2).issubset({4})",
+    "assert f(2).__contains__(4)",
     "assert f(2) >= 4",
 ]
 

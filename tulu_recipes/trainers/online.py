@@ -246,7 +246,10 @@ class OnlineTrainer(ServedTrainer):
         prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         path = self._rollout_file(resume_from_checkpoint or "")
         if resume_from_checkpoint and path.is_file():  # a checkpoint of plain TRL has none, and resumes as TRL does
-            self.restore_rollout(torch.load(path, map_location=self.accelerator.device, weights_only=True))
+            device = self.accelerator.device
+            # with vLLM in the process it is "cpu:0", where torch.load puts nothing
+            place = "cpu" if device.type == "cpu" else device
+            self.restore_rollout(torch.load(path, map_location=place, weights_only=True))
         return prepared
 
     def restore_rollout(self, state: dict[str, Any]) -> None:

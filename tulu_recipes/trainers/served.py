@@ -24,6 +24,7 @@ class ServedTrainer(ExactTrainer):
     _step: int
     num_iterations: int
     prompt_sampler: Any
+    vllm_generation: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         asked = [value for value in (*args, *kwargs.values()) if isinstance(value, TrainingArguments)]

@@ -24,7 +24,7 @@ CPU_ENGINE = {"dtype": "float32", "enforce_eager": True}
 WORKER = "tulu_recipes.trainers.vllm_cpu.CpuWorker"
 
 
-def keep_weight(layer: torch.nn.Module, remove_weight: bool) -> None:
+def keep_weight(layer: Any, remove_weight: bool) -> None:
     """In place of vLLM's choice of a packed kernel: the plain product with the weight as it is loaded."""
     layer.cpu_linear = torch.nn.functional.linear
 
@@ -53,7 +53,7 @@ def cpu_vllm() -> Iterator[None]:
 def disk_client(base: Any) -> Any:
     """TRL's client, which hands weights to a server on this machine in a file."""
 
-    class DiskClient(base):  # type: ignore[misc]
+    class DiskClient(base):
         def init_communicator(self, device: Any = 0) -> None:
             self.exchange = Path(tempfile.mkdtemp(prefix="policy-"))
             atexit.register(self.close_communicator)

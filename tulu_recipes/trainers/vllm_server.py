@@ -32,7 +32,6 @@ class Ahead:
     def __init__(self, prompts: list[list[int]], output: dict[str, Any] | None = None, seconds: float = 0.0) -> None:
         self.prompts, self.output, self.seconds = prompts, output, seconds
         self.error: requests.RequestException | None = None
-        self._crash: BaseException | None = None
         self._thread: Thread | None = None
 
     def start(self, call: Callable[[], dict[str, Any]]) -> None:
@@ -46,15 +45,13 @@ class Ahead:
             self.output = call()
         except requests.RequestException as error:
             self.error = error
-        except BaseException as crash:  # raised where the answer is asked for
-            self._crash = crash
         self.seconds = time.perf_counter() - start
 
     def join(self) -> None:
         if self._thread is not None:
             self._thread.join()
-        if self._crash is not None:
-            raise self._crash
+            if self.output is None and self.error is None:
+                raise RuntimeError("the request for the next rollout failed; its traceback is above")
 
 
 class ServerRequests:
@@ -90,8 +87,8 @@ class ServerRequests:
         asked = self.ahead or Ahead(prompts)
         if asked.prompts != prompts:
             raise RuntimeError(
-                "the rollout that was asked for ahead is of other prompts: rollout_lag needs rows in the "
-                "order of the sampler, and one turn a completion"
+                "the rollout that was asked for ahead is of other prompts: rollout_lag needs rows in the order of the "
+                "sampler, and one turn a completion"
             )
         self.join()
         self.ahead = None

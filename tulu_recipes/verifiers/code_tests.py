@@ -23,7 +23,7 @@ from tulu_recipes.verifiers.code_wire import UNSENDABLE, Channel, Stopped, pack,
 
 GRACE = 0.5  # seconds that the program's own alarm has before it is given up
 # Methods with which tests ask plain data whether it is right. A handle would answer them as it likes.
-QUESTIONS = {
+QUESTIONS = {"__contains__"} | {
     name for kind in (str, bytes, set, float) for name in dir(kind) if name.startswith("is") or name.endswith("with")
 }
 
@@ -96,7 +96,7 @@ class Tests:
         self.callbacks: list[Callable[..., Any]] = []
         self.deadline = 0.0
         self.asked = 0
-        self.waiting = self.gone = False
+        self.gone = False
         self.fault = ""
 
     def refuse(self, fault: str) -> NoReturn:
@@ -105,8 +105,7 @@ class Tests:
         raise Stopped(fault)
 
     def out_of_time(self, *_: object) -> NoReturn:
-        """The alarm. An answer that is waited for may still come, and would be taken for that to the next question."""
-        self.gone = self.gone or self.waiting
+        """The alarm."""
         self.refuse("timed out")
 
     def ask(self, op: str, target: int, *args: Any, **kwargs: Any) -> Any:
@@ -121,26 +120,33 @@ class Tests:
             "seconds": max(self.deadline - time.monotonic(), 0.001),
         }
         self.asked += 1
-        self.waiting = True
         try:
-            raised, value = self.exchange(request, args)
+            reply = self.exchange(request)
+            raised, value = self.read(reply, args)
+        except Stopped:
+            self.gone = True  # its answer may still come, and would be taken for that to the next question
+            raise
         except Exception:  # noqa: BLE001  nothing that it sends can do more than end it
             self.gone = True
             self.refuse("the program stopped")
-        self.waiting = False
+        if "fault" in reply:
+            self.refuse("timed out")
         if raised is not None:
             raise raised
         return value
 
-    def exchange(self, request: dict[str, Any], args: tuple[Any, ...]) -> tuple[BaseException | None, Any]:
+    def exchange(self, request: dict[str, Any]) -> dict[str, Any]:
         self.channel.send(request)
         reply = self.channel.receive()
         while "callback" in reply:
             self.channel.send(self.call_back(reply["callback"], reply["args"]))
             reply = self.channel.receive()
+        return reply
+
+    def read(self, reply: dict[str, Any], args: tuple[Any, ...]) -> tuple[BaseException | None, Any]:
+        """What was raised, and what came back."""
         if "fault" in reply:
-            self.waiting = False
-            self.refuse("timed out")
+            return None, None
         if "raise" in reply:
             return self.exception(reply["raise"])(*unpack(reply["args"], self.object_of)), None
         for place, packed in reply.get("changed", {}).items():
@@ -210,8 +216,8 @@ class Tests:
             asked = self.asked
             with suppress(AttributeError):  # the test that uses it fails with a NameError
                 self.namespace[name] = getattr(module, name)
-            if isinstance(self.namespace.get(name), Handle):
-                self.asked = asked  # only a handle so far: nothing that could be right or wrong
+            if isinstance(self.namespace.get(name, module), Handle):
+                self.asked = asked  # nothing yet that could be right or wrong
 
 
 def replace_contents(old: Any, new: Any) -> None:

@@ -56,7 +56,7 @@ def _compared(found: list[Found], label: str) -> Verdict:
         answers = [answer for text in texts if (answer := _read(text, whole=way == "whole"))]
         if any(_equal(_read(label), answer) for answer in answers):
             return CORRECT
-        if answers or way != "formula":
+        if answers:
             break
     return wrong("another answer" if answers else "no answer found")
 

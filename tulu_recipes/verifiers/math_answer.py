@@ -1,6 +1,6 @@
 """Where the answer of a mathematical completion stands. Pure functions on text, in linear time on any text.
 
-The ways, in this order; the first that finds something counts (tulu3.md D3, without the release's faults):
+The ways, in this order; the first that finds an answer counts (tulu3.md D3, without the release's faults):
 1. the last `\\boxed{…}` or `\\fbox{…}` whose braces close, or `\\boxed 5`;
 2. "Final Answer: The final answer is … . I hope it is correct." (Lewkowycz et al. 2022);
 3. the last formula between `$…$`, `$$…$$`, `\\(…\\)` or `\\[…\\]`;
@@ -30,17 +30,15 @@ class Found(NamedTuple):
 
 
 def ways(completion: str) -> list[Found]:
-    """What can be taken for the answer. A formula that proves to be none is followed by the whole answer."""
+    """What can be taken for the answer, best first: a later one is for an earlier one that proves to be no formula."""
     boxes = boxed(completion)
     if boxes:
         # x = [1] and y = [2] are one answer in two boxes; [12], no, [13] is a corrected one: both are tried.
         together = [", ".join(boxes)] if 1 < len(boxes) <= MOST_BOXES else []
         return [Found("boxed", (boxes[-1], *together))]
-    said = sentence(completion)
-    if said:
-        return [Found("sentence", (said,))]
-    formula = last_formula(completion)
-    found = [Found("formula", (formula,))] if formula else []
+    said, formula = sentence(completion), last_formula(completion)
+    found = [Found("sentence", (said,))] if said else []
+    found += [Found("formula", (formula,))] if formula else []
     return [*found, Found("whole", (completion[-TAIL:],))]
 
 

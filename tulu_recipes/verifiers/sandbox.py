@@ -269,7 +269,7 @@ def _interpreter() -> list[str]:
 def _packages() -> list[str]:
     """Where installed packages are, so that programs may import numpy."""
     paths = sysconfig.get_paths()
-    return list(dict.fromkeys([paths["purelib"], paths["platlib"]]))
+    return [path for path in dict.fromkeys([paths["purelib"], paths["platlib"]]) if Path(path).is_dir()]
 
 
 def _last_to_be_missed() -> list[str]:

@@ -65,6 +65,7 @@ def main(confinement: dict[str, Any], script: str, arguments: list[str]) -> None
     if confinement["parent"]:
         die_with(confinement["parent"])
     set_limits(confinement["limits"])
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # what the caller blocks would stay blocked, its alarm included
     sys.path += confinement["packages"]
     stand_in_for_the_package()
     sys.argv = [script, *arguments]

@@ -13,7 +13,8 @@ from tulu_recipes.verifiers.registry import SEMANTICS
 from tulu_recipes.verifiers.verdict import Verdict
 
 KEPT = 20  # completions that are shown or kept of those that could not be graded
-WINDOW = 1000  # completions over which errors are counted; fewer say nothing of a rate
+WINDOW = 1000  # completions over which errors are counted
+FEW = 10  # fewer errors stop no run, whatever their share
 
 Completion = str | list[dict[str, Any]]
 
@@ -86,7 +87,7 @@ class VerifiableReward:
             self._keep(failed[:KEPT])
         self._recent = [*self._recent, *map(_is_error, verdicts)][-WINDOW:]
         errors = sum(self._recent)
-        if errors <= self.max_error_fraction * max(len(self._recent), WINDOW):
+        if errors < FEW or errors <= self.max_error_fraction * len(self._recent):
             return
         reasons = Counter(f"{asked.name}: {verdict.reason}" for verdict, asked in failed)
         shown = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5))
