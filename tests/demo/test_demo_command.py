@@ -128,13 +128,13 @@ def test_a_mix_is_told_with_its_rows_card_and_histogram(
     told = demo.run_mixing(demo.Mixing(Path("data_mixes/tiny/rlvr.yaml")))
     folder = "    runs/mixes/tiny-rlvr/"
     assert told.splitlines() == [
-        "data_mixes/tiny/rlvr.yaml: 240 rows from 1 source",
+        "data_mixes/tiny/rlvr.yaml: 404 rows from 1 source",
         *(folder + name for name in ("README.md", "length_histogram.png", "contamination.md", "mix.lock.json")),
     ]
     printed = capfd.readouterr()
     assert printed.out.startswith("$ python -m tulu_recipes.mix data_mixes/tiny/rlvr.yaml\n")
     assert "card: runs/mixes/tiny-rlvr/README.md" in printed.err
-    assert "240" in printed.err.partition("Sources")[2].partition("Built:")[0]  # the table
+    assert "404" in printed.err.partition("Sources")[2].partition("Built:")[0]  # the table
 
 
 def test_a_mix_that_is_refused_ends_the_demo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PAIR_FILES = [mix_rows.PREFERENCE_FILE, mix_rows.HELDOUT_PREFERENCE_FILE]
 
 
-@pytest.mark.parametrize("name", [*PAIR_FILES, mix_rows.RLVR_FILE, mix_rows.EVALUATION_FILE])
+@pytest.mark.parametrize("name", [*PAIR_FILES, mix_rows.RLVR_FILE, mix_rows.HELDOUT_RLVR_FILE, mix_rows.EVALUATION_FILE])
 def test_the_script_writes_the_shipped_bytes(written: Path, name: str) -> None:
     assert (written / name).read_bytes() == (SHIPPED / name).read_bytes()
 
@@ -90,21 +90,52 @@ def test_the_first_held_out_pairs_ask_every_held_out_row_once() -> None:
     assert asked == [*heldout, *heldout]
 
 
-def test_ground_truths_are_the_sums_that_are_asked() -> None:
-    prompts = load(mix_rows.RLVR_FILE)
-    assert len({row["messages"][0]["content"] for row in prompts}) == len(prompts) == 240
+RLVR_FILES = {mix_rows.RLVR_FILE: 404, mix_rows.HELDOUT_RLVR_FILE: 100}
+
+
+@pytest.mark.parametrize("name", RLVR_FILES)
+def test_ground_truths_are_the_sums_and_letters_that_are_asked(name: str) -> None:
+    prompts = load(name)
+    assert len({asked_by(row) for row in prompts}) == len(prompts) == RLVR_FILES[name]
     for row in prompts:
         assert [message["role"] for message in row["messages"]] == ["user"]
-        terms = re.findall(r"\d+", row["messages"][0]["content"])
-        assert sum(map(int, terms)) == int(row["ground_truth"])
-        assert row["dataset"] == "gsm8k"
+        terms = re.findall(r"\d+", asked_by(row))
+        if row["dataset"] == "gsm8k":
+            assert sum(map(int, terms)) == int(row["ground_truth"])
+        else:
+            assert row["dataset"] == "string_match"
+            assert row["ground_truth"].replace(" ", "") in re.findall(r"[a-z]+", asked_by(row))
+
+
+def test_wording_and_arguments_of_a_held_out_prompt_are_trained_on_but_not_together() -> None:
+    def parts(row: dict[str, Any]) -> tuple[str, str]:
+        key = r"\d" if row["dataset"] == "gsm8k" else row["ground_truth"].replace(" ", "")
+        return re.sub(key, "_", asked_by(row)), row["ground_truth"]
+
+    wordings, answers = map(set, zip(*map(parts, load(mix_rows.RLVR_FILE)), strict=True))
+    answers |= {row["messages"][-1]["content"].rstrip(".!") for row in load(rows.TRAIN_FILE)}
+    for row in load(mix_rows.HELDOUT_RLVR_FILE):
+        wording, answer = parts(row)
+        assert wording in wordings
+        assert answer in answers, asked_by(row)
+
+
+def test_no_stage_trains_on_a_held_out_prompt_of_rlvr() -> None:
+    trained = {m["content"] for row in load(rows.TRAIN_FILE) for m in row["messages"] if m["role"] == "user"}
+    trained |= questions(mix_rows.PREFERENCE_FILE) | {asked_by(row) for row in load(mix_rows.RLVR_FILE)}
+    assert trained.isdisjoint(asked_by(row) for row in load(mix_rows.HELDOUT_RLVR_FILE))
+
+
+def asked_by(row: dict[str, Any]) -> str:
+    content: str = row["messages"][0]["content"]
+    return content
 
 
 def test_the_evaluation_asks_nothing_that_is_trained_on() -> None:
     asked = {row["question"] for row in load(mix_rows.EVALUATION_FILE)}
     heldout = {row["messages"][-2]["content"] for row in load(rows.HELDOUT_FILE)}
     trained = {m["content"] for row in load(rows.TRAIN_FILE) for m in row["messages"] if m["role"] == "user"}
-    trained |= {row["messages"][0]["content"] for row in load(mix_rows.RLVR_FILE)}
+    trained |= {asked_by(row) for row in load(mix_rows.RLVR_FILE)}
     trained |= questions(mix_rows.PREFERENCE_FILE)
     assert asked == heldout
     assert asked.isdisjoint(trained)

@@ -1,4 +1,4 @@
-"""rollout_lag: the next rollout is generated while this one is trained on, exactly one behind, also when resumed."""
+"""rollout_lag: the next rollout is generated while this one is trained on, exactly one behind, and survives resuming."""
 
 import time
 from collections.abc import Iterator
@@ -88,7 +88,9 @@ def test_generation_is_hidden_behind_training(base: Path, server: StandIn, tmp_p
 
 
 @pytest.mark.parametrize("at", [3, 4])  # in the midst of a rollout, and where the next is about to be collected
-def test_a_resumed_run_uses_the_rollout_under_way(base: Path, server: StandIn, tmp_path: Path, at: int) -> None:
+def test_a_resumed_run_uses_the_rollout_that_was_under_way(
+    base: Path, server: StandIn, tmp_path: Path, at: int
+) -> None:
     whole = trainer(base, server, tmp_path, save_strategy="steps", save_steps=at, save_total_limit=None)
     whole.train()
     server.events.clear()

@@ -1,9 +1,10 @@
 """The bundled rows of the tiny mixes beside sft.jsonl: preference pairs, prompts with a known answer, an evaluation.
 
-All of them are made from the bundled chat rows, so the later stages practise what the first one taught, and one thing
-that it did not: preference.jsonl prefers right answers, and answers that end with an exclamation mark where no system
-turn asks for another ending. rlvr.jsonl keeps questions whose answer is a number, and heldout_questions.jsonl is the
-held-out rows as an evaluation that a mix can be decontaminated against.
+The later stages practise what the first one taught, and something that it did not. preference.jsonl, made from the
+bundled chat rows, prefers right answers, and answers that end with an exclamation mark where no system turn asks for
+another ending. rlvr.jsonl asks the same sums and the same words to spell in other words, which the model mostly
+misunderstands at first; rlvr_heldout.jsonl has a fifth of these questions. heldout_questions.jsonl is the held-out
+chat rows as an evaluation that a mix can be decontaminated against.
 
     python -m tulu_recipes.demo.mix_rows        rewrites those files in data_mixes/tiny, the same bytes every time
 """
@@ -19,10 +20,10 @@ from tulu_recipes.demo import rows
 
 SEED = 20_252
 PREFERENCE_ROWS = 800
-RLVR_ROWS = 240
 PREFERENCE_FILE = "preference.jsonl"
 HELDOUT_PREFERENCE_FILE = "preference_heldout.jsonl"
 RLVR_FILE = "rlvr.jsonl"
+HELDOUT_RLVR_FILE = "rlvr_heldout.jsonl"
 EVALUATION_FILE = "heldout_questions.jsonl"
 
 # What the rejected answer of a pair lacks; the `source` of its row.
@@ -30,6 +31,19 @@ ANSWER = "tiny-answer"
 ENDING = "tiny-ending"
 # How answers are to end where no system turn says it. SFT taught no ending there, so DPO has something to move.
 PREFERRED_ENDING = "!"
+
+# Ways to ask that no chat row uses. After DPO the model understands them in 2 to 7 cases of 10, so that there is
+# something to reward and something to learn.
+NEW_SUM_WORDINGS = (
+    "{0} plus {1}, please.",
+    "{0} plus {1}?",
+    "Add {0} to {1}.",
+    "How much is {1} if you add {0}?",
+)
+NEW_SPELL_WORDINGS = (
+    "The letters of {0}, please.",
+    "Tell me how you spell {0}.",
+)
 
 
 def build_preference_rows(chat: Sequence[rows.Row], seed: int = SEED) -> list[dict[str, Any]]:
@@ -91,14 +105,37 @@ def _pair(pair_id: str, row: rows.Row, source: str, wrong: _WrongAnswers) -> dic
     }
 
 
-def build_rlvr_rows(chat: Sequence[rows.Row], seed: int = SEED) -> list[dict[str, Any]]:
-    """Sums in the published RLVR layout; `dataset` is gsm8k, as their verifier compares the last number."""
-    sums = {row["messages"][-2]["content"]: _answer(row) for row in chat if row["source"] == "tiny-sums"}
-    drawn = random.Random(seed).sample(sorted(sums), RLVR_ROWS)
-    return [
-        {"messages": [{"role": "user", "content": question}], "ground_truth": sums[question], "dataset": "gsm8k"}
-        for question in drawn
+def build_rlvr_rows(seed: int = SEED) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Training and held-out prompts in the published RLVR layout; `dataset` names the verifier.
+
+    Of each kind a fifth is held out, question by question: the wording of a held-out question and its numbers or its
+    word each occur in training rows, but not together.
+    """
+    sums = [
+        _prompt(wording.format(a, b), str(a + b), "gsm8k")
+        for wording in NEW_SUM_WORDINGS
+        for a in range(10)
+        for b in range(10)
     ]
+    spelling = [
+        _prompt(wording.format(word), " ".join(word), "string_match")
+        for wording in NEW_SPELL_WORDINGS
+        for word in rows.SPELLED
+    ]
+    rng = random.Random(seed)
+    train, heldout = [], []
+    for kind in (sums, spelling):
+        rng.shuffle(kind)
+        cut = len(kind) // 5
+        heldout += kind[:cut]
+        train += kind[cut:]
+    for part in (train, heldout):
+        rng.shuffle(part)
+    return train, heldout
+
+
+def _prompt(question: str, answer: str, verifier: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}], "ground_truth": answer, "dataset": verifier}
 
 
 def build_evaluation_rows(heldout: Iterable[rows.Row]) -> list[dict[str, Any]]:
@@ -119,14 +156,16 @@ def _answer(row: rows.Row) -> str:
 
 
 def write(folder: str | Path) -> None:
-    """Write the four files into `folder`, which is made if needed."""
+    """Write the five files into `folder`, which is made if needed."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     train, heldout = rows.build_rows()
+    prompts, heldout_prompts = build_rlvr_rows()
     files = {
         PREFERENCE_FILE: build_preference_rows(train),
         HELDOUT_PREFERENCE_FILE: build_heldout_preference_rows(heldout),
-        RLVR_FILE: build_rlvr_rows(train),
+        RLVR_FILE: prompts,
+        HELDOUT_RLVR_FILE: heldout_prompts,
         EVALUATION_FILE: build_evaluation_rows(heldout),
     }
     for name, content in files.items():
