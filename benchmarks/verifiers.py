@@ -56,7 +56,8 @@ def gsm8k_question(draw: random.Random) -> Question:
 
 
 QUESTIONS: dict[str, Callable[[random.Random], Question]] = {"gsm8k": gsm8k_question, "math": math_question}
-HANGING = Question("math", "\\boxed{9^{9^{9^9}}}", "7")
+# A tower of powers is known by its text and refused at once; the other is given up after two seconds of CPU time.
+HOSTILE = {"1 % towers": "9^{9^{9^9}}", "1 % hang": "\\binom{99999999}{4999999}"}
 
 
 def in_process(semantics: str) -> Side:
@@ -124,22 +125,23 @@ def spread(values: list[float]) -> str:
     return f"{min(values):.2f} – {statistics.median(values):.2f} – {max(values):.2f}"
 
 
-def with_hanging(pool: VerifierPool, num: int, rounds: int) -> None:
-    """One answer in a hundred is a tower of powers, which is given up after two seconds of CPU time."""
+def with_hostile(name: str, pool: VerifierPool, num: int, rounds: int) -> None:
+    """One answer in a hundred cannot be computed."""
+    hostile = Question("math", f"\\boxed{{{HOSTILE[name]}}}", "7")
     easy_rates, mixed_rates, seconds_each = [], [], []
     for count in range(rounds):
         draw = random.Random(f"hanging {count}")
         easy = [math_question(draw) for _ in range(num)]
-        mixed = [HANGING if place % 100 == 10 else question for place, question in enumerate(easy)]
+        mixed = [hostile if place % 100 == 10 else question for place, question in enumerate(easy)]
         alone, *_ = seconds_of(pooled(pool, "fixed"), easy)
         together, *_ = seconds_of(pooled(pool, "fixed"), mixed)
         easy_rates.append(num / alone)
         mixed_rates.append(num / together)
-        seconds_each.append((together - alone) / mixed.count(HANGING))
-    print(f"  {'none hang':<30}{statistics.median(easy_rates):>10,.0f}/s")
+        seconds_each.append((together - alone) / mixed.count(hostile))
+    print(f"  {'none':<30}{statistics.median(easy_rates):>10,.0f}/s")
     ratios = [mixed / easy for mixed, easy in zip(mixed_rates, easy_rates, strict=True)]
-    print(f"  {'1 % hang':<30}{statistics.median(mixed_rates):>10,.0f}/s   {spread(ratios)}")
-    print(f"  {'each that hangs adds':<30}{statistics.median(seconds_each):>10.2f} s to the batch")
+    print(f"  {name:<30}{statistics.median(mixed_rates):>10,.0f}/s   {spread(ratios)}")
+    print(f"  {'each of them adds':<30}{statistics.median(seconds_each):>10.2f} s to the batch")
 
 
 def main(argv: list[str]) -> int:
@@ -165,8 +167,9 @@ def main(argv: list[str]) -> int:
         print("\nmath, fixed, beside plain math-verify in this process, which shares its caches")
         peers = {"in process": in_process("fixed"), "math-verify": plain_math_verify}
         compare("math", peers, options.questions, options.rounds, one_process=True)
-        print("\nmath with answers that hang, pool of 2 processes: verdicts/s, ratio to none (min – median – max)")
-        with_hanging(two, options.questions, min(options.rounds, 2))
+        print("\nmath with hostile answers, pool of 2 processes: verdicts/s, ratio to none (min – median – max)")
+        for name in HOSTILE:
+            with_hostile(name, two, options.questions, min(options.rounds, 2))
     return 0
 
 

@@ -21,7 +21,7 @@ integration = pytest.mark.integration  # a worker takes half a second to start
 ROOT = Path(__file__).parents[2]
 GOOD = Question("math", "\\boxed{10.0}", "10")
 BAD = Question("math", "\\boxed{11}", "10")
-TOWER = Question("math", "\\boxed{9^{9^{9^9}}}", "10")
+TOWER = Question("math", "\\boxed{\\binom{99999999}{4999999}}", "10")  # given up after two seconds
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ ORPHANS = """
 import os, signal, sys
 from tulu_recipes.verifiers import Question, VerifierPool
 pool = VerifierPool(2)
-tower = Question("math", "\\\\boxed{9^{9^{9^9}}}", "10")
+tower = Question("math", "\\\\boxed{\\\\binom{99999999}{4999999}}", "10")
 pool.verify_all([Question("math", "1", "1")] * 2)
 print(*[worker.process.pid for worker in pool._running], flush=True)
 if sys.argv[1] == "busy":
