@@ -84,6 +84,16 @@ def test_of_several_figures_the_one_that_misses_is_named(tmp_path: Path) -> None
     assert "exact match" not in str(caught.value)
 
 
+def test_answers_verified_must_rise_by_the_stated_share(tmp_path: Path) -> None:
+    run = {"samples": {"verified_before": 0.4, "verified_after": 0.625}}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    sentence = demo.check_learned(demo.Stage("m", Path("x.yaml"), min_verified_gain=0.2), tmp_path)
+    assert sentence == "held-out answers verified 0.40 -> 0.62"
+    with pytest.raises(TrainingError) as caught:
+        demo.check_learned(demo.Stage("m", Path("x.yaml"), min_verified_gain=0.3), tmp_path)
+    assert "a rise of at least 0.30 is expected" in str(caught.value)
+
+
 def test_held_out_loss_must_fall_by_the_stated_amount(tmp_path: Path) -> None:
     rows = [{"step": 0, "eval_loss": 3.0}, {"step": 1, "loss": 9.0}, {"step": 2, "eval_loss": 2.75}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -107,6 +117,7 @@ def test_a_stage_that_fails_ends_the_demo_with_its_command_and_exit_code(tmp_pat
 def test_the_tiny_demo_trains_each_stage_on_the_mix_and_from_the_model_before_it() -> None:
     built: set[str] = set()
     trained: list[str] = []
+    started: list[str] = []
     for step in demo.TINY:
         if isinstance(step, demo.Mixing):
             assert step.command[1:] == ["-m", "tulu_recipes.mix", str(step.file)]
@@ -114,9 +125,11 @@ def test_the_tiny_demo_trains_each_stage_on_the_mix_and_from_the_model_before_it
             continue
         recipe = yaml.safe_load((ROOT / step.file).read_text(encoding="utf-8"))
         assert recipe["dataset_mix"] in built
-        assert recipe["model_name_or_path"] == ("runs/tiny-sft" if trained else "runs/tiny-base")
+        started.append(recipe["model_name_or_path"])
         trained.append(recipe["output_dir"])
-    assert trained == ["runs/tiny-sft", "runs/tiny-reward", "runs/tiny-dpo"]
+    assert trained == ["runs/tiny-sft", "runs/tiny-reward", "runs/tiny-dpo", "runs/tiny-rlvr"]
+    assert started == ["runs/tiny-base", "runs/tiny-sft", "runs/tiny-sft", "runs/tiny-dpo"]
+    assert recipe["value_model_name_or_path"] == "runs/tiny-reward"
 
 
 def test_a_mix_is_told_with_its_rows_card_and_histogram(

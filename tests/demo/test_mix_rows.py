@@ -26,7 +26,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PAIR_FILES = [mix_rows.PREFERENCE_FILE, mix_rows.HELDOUT_PREFERENCE_FILE]
 
 
-@pytest.mark.parametrize("name", [*PAIR_FILES, mix_rows.RLVR_FILE, mix_rows.HELDOUT_RLVR_FILE, mix_rows.EVALUATION_FILE])
+@pytest.mark.parametrize(
+    "name", [*PAIR_FILES, mix_rows.RLVR_FILE, mix_rows.HELDOUT_RLVR_FILE, mix_rows.EVALUATION_FILE]
+)
 def test_the_script_writes_the_shipped_bytes(written: Path, name: str) -> None:
     assert (written / name).read_bytes() == (SHIPPED / name).read_bytes()
 

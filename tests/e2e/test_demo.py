@@ -35,6 +35,10 @@ def test_the_demo_learns(tmp_path: Path) -> None:
     ]
     assert right[1] >= 0.9 * right[0]
     assert (ending[0], ending[1] > 0.8, asked[1] > 0.8) == (0.0, True, True)
+    verified = re.findall(r"held-out answers verified ([\d.]+) -> ([\d.]+)", done.stdout)[0]
+    assert float(verified[1]) > float(verified[0]) + 0.1
+    shares = done.stdout.partition("DPO     RLVR\n")[2].splitlines()[0].split()[-3:]
+    assert shares[1:] == list(verified), "DPO and RLVR of the table"
     reports = re.findall(r"\S*report\.md|\S*behaviour\.png", done.stdout.partition("Done.")[2])
-    assert len(reports) == 4
-    assert [(tmp_path / report).is_file() for report in reports] == [True] * 4
+    assert len(reports) == 5
+    assert [(tmp_path / report).is_file() for report in reports] == [True] * 5

@@ -1,7 +1,7 @@
 """The whole pipeline on this machine, as far as it exists: run it, then say whether it learned.
 
-    python -m tulu_recipes.demo              mix, SFT, reward model and DPO: bundled rows, a model of under a million
-                                             parameters, some 3 minutes
+    python -m tulu_recipes.demo              mix, SFT, reward model, DPO and RLVR: bundled rows, a model of under a
+                                             million parameters, some 4 minutes
     python -m tulu_recipes.demo --smollm2    SmolLM2-135M and real conversations, up to 15 minutes
 
 Every stage is the public command a user would type. An interrupted demo goes on where it stopped; a finished one
@@ -14,7 +14,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import yaml
 from tulu_recipes.data.mixing.lock import LOCK, read_lock
 from tulu_recipes.data.mixing.mix_file import load_mix
 from tulu_recipes.data.mixing.use import default_folder
-from tulu_recipes.demo import behaviour
+from tulu_recipes.demo import behaviour, verified
 from tulu_recipes.errors import Problem, TrainingError, TuluError
 
 FINISHED = "finished"
@@ -57,7 +57,8 @@ class Stage:
     min_exact_match: 0-1, share of held-out rows answered exactly after training.
     min_loss_drop: nats per supervised token, held-out loss before training less that after.
     min_pair_accuracy: 0-1, share of held-out pairs ranked rightly after training; 0.5 is chance.
-    compares: whether its answers are set against those of the model it started from.
+    min_verified_gain: share of held-out prompts answered rightly by their verifiers, after training less before it.
+    compare: (run folder, held-out rows) -> the table of its answers beside those of the models before it.
     threads: OMP_NUM_THREADS where it is not set; None leaves it to torch.
     """
 
@@ -66,7 +67,8 @@ class Stage:
     min_exact_match: float | None = None
     min_loss_drop: float | None = None
     min_pair_accuracy: float | None = None
-    compares: bool = False
+    min_verified_gain: float | None = None
+    compare: Callable[[Path, Path], str] | None = None
     threads: int | None = None
 
     @property
@@ -95,7 +97,15 @@ TINY: list[Mixing | Stage] = [
         Path("recipes/tiny/dpo.yaml"),
         min_exact_match=0.7,
         min_pair_accuracy=0.8,
-        compares=True,
+        compare=behaviour.compare,
+        threads=1,
+    ),
+    Mixing(Path("data_mixes/tiny/rlvr.yaml")),
+    Stage(
+        "tulu_recipes.rlvr",
+        Path("recipes/tiny/rlvr.yaml"),
+        min_verified_gain=0.1,
+        compare=verified.compare,
         threads=1,
     ),
 ]
@@ -147,6 +157,10 @@ def _figures(stage: Stage, folder: Path) -> Iterator[tuple[str, bool, str]]:
         before, after = run["samples"]["exact_match_before"], run["samples"]["exact_match_after"]
         sentence = f"held-out exact match {before:.2f} -> {after:.2f}"
         yield sentence, after >= stage.min_exact_match, f"at least {stage.min_exact_match:.2f}"
+    if stage.min_verified_gain is not None:
+        before, after = run["samples"]["verified_before"], run["samples"]["verified_after"]
+        sentence = f"held-out answers verified {before:.2f} -> {after:.2f}"
+        yield sentence, after - before >= stage.min_verified_gain, f"a rise of at least {stage.min_verified_gain:.2f}"
     if stage.min_pair_accuracy is not None:
         accuracy = run["final_metrics"][PAIR_ACCURACY[stage.module]]
         sentence = f"held-out pairs ranked rightly {accuracy:.2f} (chance 0.50)"
@@ -179,7 +193,7 @@ def run_stage(stage: Stage) -> str:
     folder = stage.folder
     _run(stage.command, stage.threads)
     sentence = check_learned(stage, folder)
-    table = behaviour.compare(folder, Path(stage.recipe["eval_dataset_name"])) if stage.compares else None
+    table = stage.compare(folder, Path(stage.recipe["eval_dataset_name"])) if stage.compare else None
     told = _told(stage.file, sentence, folder, REPORT_FILES)
     return told if table is None else f"{told}\n\n{table}"
 
