@@ -14,6 +14,7 @@ from tests.stage import QUIET
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.slow,
+    pytest.mark.timeout(500),
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM; `make setup` installs it"),
 ]
 
@@ -25,7 +26,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         env=os.environ | QUIET | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr[-4000:]  # the engines ended with it, and in order
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
