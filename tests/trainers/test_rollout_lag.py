@@ -29,6 +29,7 @@ def server(base: Path) -> Iterator[StandIn]:
 def test_each_rollout_is_sampled_with_the_weights_of_one_rollout_before(
     base: Path, server: StandIn, tmp_path: Path
 ) -> None:
+    server.delay = 0.2  # it samples after it: weights sent meanwhile would show
     run = trainer(base, server, tmp_path)
     seen: list[tuple[list[list[int]], int, dict[str, torch.Tensor]]] = []
     collect = run._generate_and_score_completions
