@@ -88,12 +88,15 @@ def test_generation_is_hidden_behind_training(base: Path, server: StandIn, tmp_p
     assert logged(plain, "rollout/overlap") == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("at", [3, 4])  # in the midst of a rollout, and where the next is about to be collected
-def test_a_resumed_run_uses_the_rollout_under_way(base: Path, server: StandIn, tmp_path: Path, at: int) -> None:
-    whole = trainer(base, server, tmp_path, save_strategy="steps", save_steps=at, save_total_limit=None)
+# in the midst of a rollout, and where the next is about to be collected
+@pytest.mark.parametrize(("at", "samples"), [(3, 1), (4, 2)])
+def test_a_resumed_run_uses_the_rollout_under_way(
+    base: Path, server: StandIn, tmp_path: Path, at: int, samples: int
+) -> None:
+    whole = trainer(base, server, tmp_path, num_generations=samples, save_strategy="steps", save_steps=at)
     whole.train()
     server.events.clear()
-    resumed = trainer(base, server, tmp_path)
+    resumed = trainer(base, server, tmp_path, num_generations=samples)
     resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{at}"))
     assert checksum(resumed.model) == checksum(whole.model)
     assert checksum(resumed.critic.model) == checksum(whole.critic.model)
