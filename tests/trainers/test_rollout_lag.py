@@ -1,4 +1,4 @@
-"""rollout_lag: the next rollout is generated while this one is trained on, exactly one behind, and survives resuming."""
+"""rollout_lag: the next rollout is generated while this one is trained on, exactly one behind, also when resumed."""
 
 import time
 from collections.abc import Iterator
@@ -88,14 +88,15 @@ def test_generation_is_hidden_behind_training(base: Path, server: StandIn, tmp_p
     assert logged(plain, "rollout/overlap") == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("at", [3, 4])  # in the midst of a rollout, and where the next is about to be collected
-def test_a_resumed_run_uses_the_rollout_that_was_under_way(
-    base: Path, server: StandIn, tmp_path: Path, at: int
+# in the midst of a rollout, and where the next is about to be collected
+@pytest.mark.parametrize(("at", "samples"), [(3, 1), (4, 2)])
+def test_a_resumed_run_uses_the_rollout_under_way(
+    base: Path, server: StandIn, tmp_path: Path, at: int, samples: int
 ) -> None:
-    whole = trainer(base, server, tmp_path, save_strategy="steps", save_steps=at, save_total_limit=None)
+    whole = trainer(base, server, tmp_path, num_generations=samples, save_strategy="steps", save_steps=at)
     whole.train()
     server.events.clear()
-    resumed = trainer(base, server, tmp_path)
+    resumed = trainer(base, server, tmp_path, num_generations=samples)
     resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{at}"))
     assert checksum(resumed.model) == checksum(whole.model)
     assert checksum(resumed.critic.model) == checksum(whole.critic.model)
