@@ -1,6 +1,6 @@
 """Reward and seconds a completion of our PPO beside TRL 1.12's PPOTrainer, the last there was.
 
-    python -m benchmarks.ppo                       about 3 minutes on two cores
+    python -m benchmarks.ppo                       about 6 minutes on two quiet cores
     python -m benchmarks.ppo --quick               does it run at all
 
 Same tiny model (the demo's, untrained), value model, prompts, programmatic score, batch, epochs and settings. TRL 1.12
@@ -120,12 +120,12 @@ def _middle(times: Sequence[float]) -> float:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ppo", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--rollouts", type=int, default=24, help="rollouts of a run [24]")
+    parser.add_argument("--rollouts", type=int, default=40, help="rollouts of a run [40]")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each side [3]")
     parser.add_argument("--batch", type=int, default=32, help="completions of a rollout, and of a step [32]")
     parser.add_argument("--micro_batch", type=int, default=32, help="completions of a forward and backward [32]")
     parser.add_argument("--length", type=int, default=16, help="tokens of a completion at most [16]")
-    parser.add_argument("--learning_rate", type=float, default=3e-3, help="of both models [3e-3]")
+    parser.add_argument("--learning_rate", type=float, default=2e-3, help="of both models [2e-3]")
     parser.add_argument("--grpo", action="store_true", help="TRL's GRPOTrainer too: what the value network costs")
     parser.add_argument("--quick", action="store_true", help="one short run of each side")
     options = parser.parse_args(argv)
