@@ -289,7 +289,8 @@ def test_a_value_network_is_a_reward_model_read_at_every_token(tmp_path: Path, m
 
 
 def test_a_value_network_whose_head_a_reward_model_does_not_have_is_refused(tmp_path: Path) -> None:
-    GPT2ForSequenceClassification(GPT2Config(64, 32, 16, 1, 2, num_labels=1)).save_pretrained(tmp_path)
+    config = GPT2Config(vocab_size=64, n_positions=32, n_embd=16, n_layer=1, n_head=2, num_labels=1)
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
     with pytest.raises(RecipeError, match="gpt2 has another name") as caught:
         load_value_model(str(tmp_path))
     assert [problem.slug for problem in caught.value.problems] == ["wrong-architecture"]
