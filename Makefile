@@ -80,8 +80,12 @@ check: setup ## ruff and strict mypy
 	mypy
 
 .PHONY: test
-test: setup ## the whole offline suite: unit, integration, e2e, slow; all but what needs a GPU
-	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test: setup ## the offline suite on two cores: unit, integration, e2e; not what is marked slow, nor what needs a GPU
+	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not gpu and not slow" $(PYTEST_ARGS)
+
+.PHONY: test-slow
+test-slow: setup ## what is marked slow: the demo, kill -9 of several processes, every backend, real vLLM; CI runs it after test
+	@OMP_NUM_THREADS=1 pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow and not gpu" $(PYTEST_ARGS)
 
 .PHONY: golden
 golden: setup ## record the trajectories of the tiny recipes anew; say why in CHANGELOG.md

@@ -1,6 +1,6 @@
 """Reward and seconds a completion of our PPO beside TRL 1.12's PPOTrainer, the last there was.
 
-    python -m benchmarks.ppo                       about 3 minutes on two cores
+    python -m benchmarks.ppo                       about 6 minutes on two quiet cores
     python -m benchmarks.ppo --quick               does it run at all
 
 Same tiny model (the demo's, untrained), value model, prompts, programmatic score, batch, epochs and settings. TRL 1.12
@@ -122,9 +122,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ppo", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rollouts", type=int, default=40, help="rollouts of a run [40]")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each side [3]")
-    parser.add_argument(
-        "--batch", type=int, default=32, help="completions of a rollout, and of an optimizer step [32]"
-    )
+    parser.add_argument("--batch", type=int, default=32, help="completions of a rollout, and of a step [32]")
     parser.add_argument("--micro_batch", type=int, default=32, help="completions of a forward and backward [32]")
     parser.add_argument("--length", type=int, default=16, help="tokens of a completion at most [16]")
     parser.add_argument("--learning_rate", type=float, default=2e-3, help="of both models [2e-3]")
@@ -148,7 +146,8 @@ def run_all(options: argparse.Namespace, folder: Path) -> dict[str, list[Run]]:
             start = time.perf_counter()
             run = measure(side, job | {"seed": seed}, folder / f"{seed}-{side}")
             times = f"{1e3 * run.seconds:>8.1f} ms a completion, {1e3 * run.cpu_seconds:.1f} of CPU"
-            print(f"  seed {seed}  {side:<6}{times}  ({time.perf_counter() - start:.0f} s)", flush=True)
+            print(f"  seed {seed}  {side:<6}{times}  ({time.perf_counter() - start:.0f} s)")
+            print("    score" + "".join(f"{point:>7.2f}" for point in run.curve()), flush=True)
             runs.append(run)
     return found
 
@@ -167,10 +166,7 @@ def main(argv: list[str]) -> int:
     print(f"{os.cpu_count()} CPU cores · load {load:.1f} · torch {torch.__version__} · trl {PEER} as the peer")
     with tempfile.TemporaryDirectory() as name:
         found = run_all(options, Path(name))
-    print("\nmean score (0 to 10) over each fifth of a run")
-    for side, runs in found.items():
-        for run in runs:
-            print(f"  {side:<6}" + "".join(f"{point:>8.2f}" for point in run.curve()))
+    print("\nscore: mean (of 0 to 10) over each fifth of a run")
     lead = [ours.curve()[-1] - trl.curve()[-1] for ours, trl in zip(found["ours"], found["trl"], strict=True)]
     print(f"last fifth, ours - trl: {min(lead):+.2f} to {max(lead):+.2f}, mean {statistics.mean(lead):+.2f}")
     for peer in found:

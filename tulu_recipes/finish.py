@@ -25,7 +25,16 @@ from tulu_recipes.verifiers import Question, default_pool
 # Of an evaluation, what says nothing about the model
 CLOCKWORK = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_num_tokens")
 # What stays at home: training state is large, and of no use to who loads the model
-NOT_PUSHED = ["checkpoint-*", "*.lock", ".*", "training_args.bin", "not-finite-*", "ref_log_probs/*"]
+NOT_PUSHED = [
+    "checkpoint-*",
+    "verifier-errors.jsonl",
+    "completions/*",
+    "*.lock",
+    ".*",
+    "*training_args.bin",
+    "not-finite-*",
+    "ref_log_probs/*",
+]
 
 
 def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Any) -> None:

@@ -26,6 +26,7 @@ def main(argv: list[str]) -> int:
 def train(recipe: "Recipe") -> int:
     from transformers import PrinterCallback
 
+    from tulu_recipes.data.prompts import verifier_versions
     from tulu_recipes.finish import finish_training, push_run, stop_for_alarm
     from tulu_recipes.prepare import (
         build_base_model,
@@ -60,6 +61,8 @@ def train(recipe: "Recipe") -> int:
     if run.status in (TRAINED, FINISHED):
         return push_run(recipe, run)
 
+    if run.main:
+        run.update(verifiers=verifier_versions(data.train, recipe["verifier_semantics"]))
     stop = StopOnSignal()
     alarms = AlarmCallback(run.folder, online_alarms(recipe), stop=recipe["on_alarm"] == "stop")
     with run.failing(), ProgressCallback() as progress:

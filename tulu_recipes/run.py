@@ -6,6 +6,8 @@
     metrics.jsonl          one line a log, with its step
     alarms.jsonl           one line an alarm, likewise
     run.json               status, git commit, timings, results
+    value_model/           of PPO, as a reward model is saved
+    verifier-errors.jsonl  completions that no verifier could judge
     checkpoint-N/          as transformers writes them
 
 Files are written whole or not at all: to a neighbour first, then renamed.

@@ -63,9 +63,11 @@ def test_where_vllm_listens_is_no_science(load: Load) -> None:
 @pytest.fixture(autouse=True)
 def with_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     from tulu_recipes.config import check
+    from tulu_recipes.config.surroundings import has_module
 
-    real = check.has_module
-    monkeypatch.setitem(check.check_recipe.__kwdefaults__, "has_module", lambda name: name == "vllm" or real(name))
+    defaults = check.check_recipe.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "has_module", lambda name: name == "vllm" or has_module(name))
 
 
 def test_evaluation_batches_hold_whole_groups(load: Load, one: One) -> None:

@@ -3,7 +3,9 @@
 import importlib.metadata
 import re
 import sys
+import sysconfig
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -88,9 +90,14 @@ def set_up_for_cpu() -> bool:
     return (Path(sys.prefix) / ".set-up-cpu").exists()
 
 
+def distributions() -> Iterable[importlib.metadata.Distribution]:
+    """Of the environment: setuptools, once imported, puts copies of its own packages on sys.path."""
+    return importlib.metadata.distributions(path=[sysconfig.get_path("purelib")])
+
+
 @pytest.mark.skipif(not set_up_for_cpu(), reason="this environment was not made by `make setup` for a CPU machine")
 def test_the_installed_environment_is_the_pinned_one() -> None:
-    installed = {canonicalize_name(dist.name): dist.version for dist in importlib.metadata.distributions()}
+    installed = {canonicalize_name(dist.name): dist.version for dist in distributions()}
     differing = {
         pin.name: installed.get(canonicalize_name(pin.name))
         for pin in pins("constraints.txt")
@@ -103,7 +110,7 @@ def test_the_installed_environment_is_the_pinned_one() -> None:
 
 @pytest.mark.skipif(not set_up_for_cpu(), reason="this environment was not made by `make setup` for a CPU machine")
 def test_every_installed_package_finds_what_it_requires() -> None:
-    installed = {canonicalize_name(dist.name): dist.version for dist in importlib.metadata.distributions()}
+    installed = {canonicalize_name(dist.name): dist.version for dist in distributions()}
 
     def is_met(requirement: Requirement) -> bool:
         version = installed.get(canonicalize_name(requirement.name))
@@ -111,7 +118,7 @@ def test_every_installed_package_finds_what_it_requires() -> None:
 
     unmet = {
         (canonicalize_name(dist.name), requirement.name)
-        for dist in importlib.metadata.distributions()
+        for dist in distributions()
         for requirement in map(Requirement, dist.requires or [])
         if (requirement.marker is None or requirement.marker.evaluate({"extra": ""})) and not is_met(requirement)
     }

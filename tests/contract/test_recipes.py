@@ -40,6 +40,12 @@ MADE_AT_RUN_TIME = {
     # the model of the stage before
     "recipes/tiny/reward.yaml": ["--model_name_or_path=somebody/tiny-sft"],
     "recipes/tiny/dpo.yaml": ["--model_name_or_path=somebody/tiny-sft"],
+    "recipes/tiny/rlvr.yaml": [
+        "--model_name_or_path=somebody/tiny-dpo",
+        "--value_model_name_or_path=somebody/tiny-reward",
+    ],
+    "recipes/tiny/rlvr-grpo.yaml": ["--model_name_or_path=somebody/tiny-dpo"],
+    "recipes/tiny/rlvr-rloo.yaml": ["--model_name_or_path=somebody/tiny-dpo"],
 }
 
 HEADER = ("Version", "Status", "Needs", "Run", "Try first", "Sources", "Deviates", "Next")

@@ -159,4 +159,4 @@ def test_counts_are_by_source_and_verifier() -> None:
 def test_the_bundled_mix_is_ready_to_train_on() -> None:
     rows = Dataset.from_json(str(Path(__file__).parents[2] / "data_mixes" / "tiny" / "rlvr.jsonl"))
     found = tokenize_prompts(rows, tiny_tokenizer(), max_prompt_length=128)
-    assert len(trainable_prompts(found)) == 240
+    assert len(trainable_prompts(found)) == len(rows) > 200

@@ -12,7 +12,7 @@ ONLINE_CASES: dict[str, dict[str, Any]] = {
     "ppo-bnpo": {"algorithm": "ppo", "loss_type": "bnpo", "kl_placement": "loss", "kl_estimator": "k3"} | _STEP,
     "ppo-per-rank": {"algorithm": "ppo", "whiten_advantages": "per_rank", "reward_funcs": "scorer"} | _STEP,
     # 11 prompts: the second epoch begins with step 3; stopped in the second pass over the first rollout
-    "ppo-resumed": {"algorithm": "ppo", "rows": 11, "max_steps": 5, "stop_at": 4, "save_steps": 1, "num_iterations": 2}
+    "ppo-resumed": {"algorithm": "ppo", "rows": 11, "max_steps": 5, "stop_at": 4, "save_steps": 3, "num_iterations": 2}
     | {"save_strategy": "steps", "logging_steps": 2, "eval_rows": 5, "eval_strategy": "steps", "eval_steps": 2}
     | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "per_device_eval_batch_size": 2}
     | {"learning_rate": 3e-3, "value_learning_rate": 1e-2, "lr_scheduler_type": "linear", "optim": "adamw_torch"},
@@ -76,6 +76,7 @@ def resume_online_case(keys: dict[str, Any], mode: str, folder: Path, whole: Pat
     trainer.train(resume_from_checkpoint=str(output / f"checkpoint-{stop_at - 1}"))
     trainer.save_model(str(output / "policy"))
     trainer.save_value_model(output / "value")
+    trainer.accelerator.wait_for_everyone()  # the main process writes
     same = {}
     for network in ("policy", "value"):
         first, second = (load_file(where / network / "model.safetensors") for where in (whole, output))

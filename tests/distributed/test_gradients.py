@@ -1,5 +1,5 @@
 """Two processes make the step that one row at a time makes: DDP, FSDP2, ZeRO-2 and ZeRO-3; SFT padded and packed,
-DPO, SimPO and the reward model.
+DPO, SimPO, the reward model and PPO.
 
 One launch a mode, all cases in it. The first DeepSpeed launch of a machine compiles an operator (about a minute).
 """
@@ -16,9 +16,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from tests import oracle
+from tests import online_layouts, oracle, ppo_oracle
 from tests.distributed.evidence import MODES
 from tests.distributed.launch import ROOT, launch
+from tests.distributed.online_cases import ONLINE_CASES
 from tests.distributed.pair_cases import EVALUATED, ONE_STEP_CASES, PAIR_CASES, RESUMED, expected_pairs
 from tests.layouts import PACKED, PADDING_FREE, copy_weights, token_rows, update
 from tests.pair_layouts import read_scorer, save_models
@@ -71,6 +72,8 @@ class Launched:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     save_models(folder)
+    (folder / "online").mkdir()
+    online_layouts.save_models(folder / "online")
     return folder
 
 
@@ -80,7 +83,7 @@ def launched(request: pytest.FixtureRequest, models: Path, tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp(mode)
     for model in models.iterdir():
         (folder / model.name).symlink_to(model)
-    (folder / "cases.json").write_text(json.dumps(CASES | PAIR_CASES), encoding="utf-8")
+    (folder / "cases.json").write_text(json.dumps(CASES | PAIR_CASES | ONLINE_CASES), encoding="utf-8")
     done = launch(mode, str(ROOT / "tests/distributed/worker.py"), mode, str(folder))
     assert done.returncode == 0, done.stdout[-6000:]
     return Launched(mode, folder, json.loads((folder / "results.json").read_text(encoding="utf-8")))
@@ -96,7 +99,7 @@ def expected(folder: Path, reduction: str) -> oracle.Step:
 
 
 def test_every_case_ran_as_it_was_launched(launched: Launched) -> None:
-    assert launched.results.keys() == (CASES | PAIR_CASES).keys()
+    assert launched.results.keys() == (CASES | PAIR_CASES | ONLINE_CASES).keys()
     assert {(result["parallelism"], result["processes"]) for result in launched.results.values()} == {
         (launched.mode, 2)
     }
@@ -171,3 +174,48 @@ def test_a_new_score_head_is_drawn_wide_as_tulus_on_whatever_shards(launched: La
     head = launched.weights("new-head")["score.weight"]
     assert head.shape == (1, 32)
     assert float(head.std()) == pytest.approx(33**-0.5, rel=0.3)  # 0.17; the model's own initialisation has 0.1
+
+
+@pytest.mark.parametrize("case", ["ppo-dapo", "ppo-bnpo"])
+def test_two_processes_make_the_steps_of_ppo_of_one_conversation_at_a_time(
+    launched: Launched, models: Path, case: str
+) -> None:
+    """Both networks as they were saved, after two passes over a rollout that was whitened over both processes."""
+    keys, result, folder = ONLINE_CASES[case], launched.results[case], models / "online"
+    networks: Any = [online_layouts.read_model(folder / "base"), online_layouts.read_value_model(folder / "scorer")]
+    reference = online_layouts.read_model(folder / "base")
+    batches = [[ppo_oracle.Sample(*sample) for sample in batch] for batch in result["batches"]]
+    assert [len(batch) for batch in batches] == [2, 2, 2, 2]
+    with_ = ppo_oracle.Settings(
+        temperature=0.7, beta=0.3, gamma=0.97, lam=0.9, epochs=2, rate=0.2, value_rate=0.5,
+        reduction=keys["loss_type"], kl_in_loss=keys["kl_placement"] == "loss", estimator="k3",
+    )  # fmt: skip
+    before = [copy_weights(network) for network in networks]
+    account = ppo_oracle.train(networks[0], reference, networks[1], [batches], with_)
+    for network, start, name in zip(networks, before, ("policy", "value"), strict=True):
+        saved = load_file(launched.folder / case / name / "model.safetensors")
+        for key, want in copy_weights(network).items():
+            tolerance = 1e-5 * float((want - start[key]).abs().max()) + 3e-7  # and the rounding of weights near 1
+            assert float((saved[key] - want).abs().max()) < tolerance, (name, key)
+    assert [line["value_loss"] for line in result["log"]] == pytest.approx(account.value_losses, rel=1e-4)
+    assert result["log"][0]["kl"] == pytest.approx(0, abs=1e-6)  # the reference has the policy's weights everywhere
+
+
+def test_per_rank_whitening_and_a_reward_model_that_every_rank_has(launched: Launched, models: Path) -> None:
+    result = launched.results["ppo-per-rank"]
+    assert len(result["advantages"]) == 2
+    for advantages in result["advantages"]:
+        assert float(torch.tensor(advantages).mean()) == pytest.approx(0, abs=1e-5)
+        assert float(torch.tensor(advantages).std()) == pytest.approx(1, abs=1e-3)
+    if launched.mode != "zero3":  # where each rank has a shard
+        weights = load_file(models / "online/scorer/model.safetensors").values()
+        whole = sum(float(weight.double().abs().sum()) for weight in weights)
+        assert result["scorers"] == pytest.approx([whole, whole])
+
+
+def test_a_stopped_ppo_run_of_two_processes_resumes_to_the_uninterrupted_one(launched: Launched) -> None:
+    result = launched.results["ppo-resumed"]
+    assert [line["episodes"] for line in result["log"]] == [8, 16]
+    assert result["resumed_log"] == result["log"]
+    assert result["same_weights"] == {"policy": True, "value": True}
+    assert result["rates"] == pytest.approx([3e-3 / 5, 1e-2 / 5])  # after 4 steps of 5, both networks'

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from benchmarks.timed_ppo import TokenScore, score, scored
 from tests.stage import QUIET
 
 pytestmark = pytest.mark.e2e
@@ -57,5 +58,17 @@ def test_mix_prints_time_and_memory_beside_plain_datasets() -> None:
 def test_verifiers_prints_ratios_to_grading_in_process() -> None:
     done = run("verifiers", "--questions", "20", "--rounds", "1")
     assert done.returncode == 0, done.stderr
-    for line in ("pool, 1 process ", "pool, 2 processes ", "math-verify ", "1 % hang "):
+    for line in ("pool, 1 process ", "pool, 2 processes ", "math-verify ", "1 % towers ", "1 % hang "):
         assert re.search(rf"{line}\s+[\d,]+/s\s+\d+\.\d\d – \d+\.\d\d – \d+\.\d\d", done.stdout), line
+
+
+def test_ppo_scores_both_sides_alike() -> None:
+    prompt, completion = torch.tensor([[4, 8], [4, 8]]), torch.tensor([[4, 5, 8, 3], [8, 1, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])  # the second ended with token 1
+    assert score(completion, mask, length=4).tolist() == [5.0, 2.5]
+    model = TokenScore(start=2, length=4)
+    before = len(scored)
+    ids, attention = torch.cat([prompt, completion], 1), torch.cat([torch.ones_like(prompt), mask], 1)
+    hidden = model.backbone(input_ids=ids, attention_mask=attention, position_ids=None).hidden_states[-1]
+    assert model.score(hidden)[:, :, 0].tolist() == [[5.0] * 6, [2.5] * 6]  # TRL reads it at the last token
+    assert scored[before][-1] == 3.75

@@ -14,6 +14,7 @@ from tests.stage import QUIET
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.slow,
+    pytest.mark.timeout(500),
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM; `make setup` installs it"),
 ]
 
@@ -25,7 +26,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         env=os.environ | QUIET | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr[-4000:]  # the engines ended with it, and in order
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -48,6 +49,8 @@ def test_greedy_answers_are_those_of_transformers(report: dict[str, Any]) -> Non
     greedy = report["vllm"]["greedy"]
     assert greedy == report["transformers"]["greedy"]
     assert len({text for ((text, _, _),) in greedy}) > 1
+    _, ids, reason = greedy[0][0]  # ended by a token of the generation config that the tokenizer does not name
+    assert (ids[-1], reason) == (report["end"][1], "stop")
 
 
 @pytest.mark.parametrize("engine", ["transformers", "vllm"])
@@ -57,4 +60,4 @@ def test_drawn_answers_depend_on_seed_prompt_and_number_alone(report: dict[str, 
     assert found["other seed"] != found["drawn"]
     assert all(first != second for first, second in found["drawn"])
     for _, ids, reason in (answer for answers in found["drawn"] for answer in answers):
-        assert reason == ("length" if len(ids) == 12 and ids[-1] != report["eos"] else "stop")
+        assert reason == ("length" if len(ids) == 12 and ids[-1] not in report["end"] else "stop")

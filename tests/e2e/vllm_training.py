@@ -73,9 +73,13 @@ def main(folder: Path) -> None:
         ],
         "weights": [start, checksum(whole.model), checksum(resumed.model)],
     }
-    whole.save_model(str(folder / "policy"))
+    policy = folder / "policy"
+    whole.save_model(str(policy))
+    free = load_sampler(str(policy)).generate(PROMPTS[:1], max_new_tokens=12)[0][0].token_ids
+    report["end"] = whole.model.generation_config.eos_token_id = [report["eos"], free[4]]
+    whole.model.generation_config.save_pretrained(policy)
     for engine, options in (("transformers", {}), ("vllm", {"max_model_len": 128, "gpu_memory_utilization": 0.05})):
-        report[engine] = sampled(load_sampler(str(folder / "policy"), engine=engine, **options))
+        report[engine] = sampled(load_sampler(str(policy), engine=engine, **options))
     print("\n" + json.dumps(report))
 
 

@@ -25,7 +25,7 @@ KEYS: dict[str, Any] = {
     "gradient_accumulation_steps": 2,
     "steps_per_generation": 4,
     "num_iterations": 2,
-    "max_steps": 12,
+    "max_steps": 14,  # the last two draw a rollout, the second epoch's second
     "logging_steps": 4,
     "save_strategy": "steps",
     "save_steps": 3,
@@ -79,7 +79,7 @@ def test_a_stop_in_the_midst_of_a_rollout_leaves_no_trace(tmp_path: Path, models
     assert whole[0][2]["epoch"] == 1.5
     assert train(algorithm, models, tmp_path, stop_at=10) is None
     assert newest_checkpoint(tmp_path, 1) == tmp_path / "checkpoint-9"
-    # 9: after the first minibatch of the second epoch's rollout; 3: in the second pass over the first; both inside a line
+    # 9: after the first minibatch of the second epoch; 3: in the second pass over a rollout; both inside a log line
     for checkpoint in ("checkpoint-9", "checkpoint-3"):
         require_equal(train(algorithm, models, tmp_path, resume=tmp_path / checkpoint), whole)
 
@@ -97,7 +97,7 @@ def test_kill_9_of_a_ppo_run_leaves_no_trace(tmp_path: Path, models: Path) -> No
     process.communicate()
     checkpoint = newest_checkpoint(folder, 1)
     assert checkpoint is not None
-    assert not (folder / "checkpoint-12" / "trainer_state.json").is_file()
+    assert not (folder / "checkpoint-14" / "trainer_state.json").is_file()
     require_equal(train("ppo", models, folder, resume=checkpoint), uninterrupted("ppo", models))
 
 

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import trl
 import yaml
@@ -39,7 +38,7 @@ KEYS: dict[str, Any] = {
 def questions(count: int) -> list[dict[str, object]]:
     return [
         {
-            "messages": [{"role": "user", "content": f"the cat sat {i}"}],
+            "messages": [{"role": "user", "content": f"the cat sat {'on a mat ' * (i % 3)}{i}"}],
             "ground_truth": str(i % 3),
             "dataset": "gsm8k",
         }
@@ -84,18 +83,18 @@ def test_ppo_leaves_policy_value_model_and_report(tmp_path: Path) -> None:
     assert "step 4/4 · reward" in done.stderr
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
-def test_groups_are_learned_from_without_a_value_model(algorithm: str, tmp_path: Path) -> None:
-    recipe = write_online_recipe(tmp_path, algorithm=algorithm, num_generations=2, total_episodes=4)
+def test_rloo_learns_from_groups_without_a_value_model(tmp_path: Path) -> None:
+    recipe = write_online_recipe(tmp_path, algorithm="rloo", num_generations=2, total_episodes=4)
     done = run_here("rlvr", recipe)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "run" / "value_model").exists()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["counters"]["episodes"] == 4
 
 
-def test_a_run_may_end_before_its_schedule(tmp_path: Path) -> None:
-    recipe = write_online_recipe(tmp_path, algorithm="grpo", num_generations=2, total_episodes=16, stop_after_steps=2)
-    assert run_here("rlvr", recipe).returncode == 0
+def test_grpo_beside_a_reference_that_lacks_the_padding_token_ends_before_its_schedule(tmp_path: Path) -> None:
+    keys = {"algorithm": "grpo", "num_generations": 2, "total_episodes": 16, "stop_after_steps": 2}
+    done = run_here("rlvr", write_online_recipe(tmp_path, **keys, beta=0.1, pad_token="<new>"))
+    assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     rates = [line["learning_rate"] for line in lines if "loss" in line]
     assert rates == [1.0e-3, 0.75e-3]  # of 4 steps
@@ -137,12 +136,6 @@ def test_both_models_have_a_row_for_every_token(tmp_path: Path) -> None:
     assert policy.get_input_embeddings().num_embeddings == 320
     kept = tiny_model(before).get_input_embeddings().weight
     torch.testing.assert_close(critic.get_input_embeddings().weight[:before], kept)
-
-
-def test_a_padding_token_that_is_new_is_new_to_the_reference_too(tmp_path: Path) -> None:
-    keys = {"algorithm": "grpo", "num_generations": 2, "total_episodes": 4, "beta": 0.1, "pad_token": "<new>"}
-    done = run_here("rlvr", write_online_recipe(tmp_path, **keys))
-    assert done.returncode == 0, done.stderr
 
 
 def test_the_keys_of_the_algorithms_are_those_of_trl() -> None:

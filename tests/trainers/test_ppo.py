@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
 
 from tests import ppo_oracle
 from tests.online_layouts import (
@@ -286,6 +286,14 @@ def test_a_value_network_is_a_reward_model_read_at_every_token(tmp_path: Path, m
         head = load_value_model(str(models / name), fresh_head=fresh).score.weight.detach()
         assert not torch.equal(head, scorer.score.weight)
         assert float(head.std()) == pytest.approx(33**-0.5, rel=0.4)
+
+
+def test_a_value_network_whose_head_a_reward_model_does_not_have_is_refused(tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=64, n_positions=32, n_embd=16, n_layer=1, n_head=2, num_labels=1)
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(RecipeError, match="gpt2 has another name") as caught:
+        load_value_model(str(tmp_path))
+    assert [problem.slug for problem in caught.value.problems] == ["wrong-architecture"]
 
 
 def test_a_trained_value_network_is_saved_as_a_reward_model(tmp_path: Path, models: Path) -> None:

@@ -29,6 +29,7 @@ def server(base: Path) -> Iterator[StandIn]:
 def test_each_rollout_is_sampled_with_the_weights_of_one_rollout_before(
     base: Path, server: StandIn, tmp_path: Path
 ) -> None:
+    server.delay = 0.2  # it samples after it: weights sent meanwhile would show
     run = trainer(base, server, tmp_path)
     seen: list[tuple[list[list[int]], int, dict[str, torch.Tensor]]] = []
     collect = run._generate_and_score_completions
@@ -87,12 +88,15 @@ def test_generation_is_hidden_behind_training(base: Path, server: StandIn, tmp_p
     assert logged(plain, "rollout/overlap") == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("at", [3, 4])  # in the midst of a rollout, and where the next is about to be collected
-def test_a_resumed_run_uses_the_rollout_under_way(base: Path, server: StandIn, tmp_path: Path, at: int) -> None:
-    whole = trainer(base, server, tmp_path, save_strategy="steps", save_steps=at, save_total_limit=None)
+# in the midst of a rollout, and where the next is about to be collected
+@pytest.mark.parametrize(("at", "samples"), [(3, 1), (4, 2)])
+def test_a_resumed_run_uses_the_rollout_under_way(
+    base: Path, server: StandIn, tmp_path: Path, at: int, samples: int
+) -> None:
+    whole = trainer(base, server, tmp_path, num_generations=samples, save_strategy="steps", save_steps=at)
     whole.train()
     server.events.clear()
-    resumed = trainer(base, server, tmp_path)
+    resumed = trainer(base, server, tmp_path, num_generations=samples)
     resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{at}"))
     assert checksum(resumed.model) == checksum(whole.model)
     assert checksum(resumed.critic.model) == checksum(whole.critic.model)

@@ -12,7 +12,8 @@ from lm_eval.tasks.hendrycks_math import utils as hendrycks
 from lm_eval.tasks.minerva_math import utils as minerva
 
 from tulu_recipes.verifiers import Question, VerifierPool, math_answer, math_released
-from tulu_recipes.verifiers.verdict import CORRECT
+from tulu_recipes.verifiers.math_size import is_too_large
+from tulu_recipes.verifiers.verdict import CORRECT, error
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "math.jsonl"
 integration = pytest.mark.integration  # a worker takes half a second to start
@@ -145,6 +146,39 @@ def test_an_answer_is_looked_for_in_linear_time(piece: str) -> None:
     assert found
 
 
+@pytest.mark.parametrize(
+    ("formula", "too_large"),
+    [
+        ("9^{9^{9^9}}", True),
+        ("9**9**9**9", True),
+        ("2^{1000000}", True),
+        ("10^{-9^{9}}", True),
+        ("7^{7^7}", True),
+        ("123456!", True),
+        ("((9!)!)!", True),
+        ("2^{10}", False),
+        ("2^{2^{3}}", False),
+        ("2^{2^n}", False),
+        ("x^{999999999}", False),
+        ("2^{2010}", False),
+        ("10^{100}", False),
+        ("1.05^{30}", False),
+        ("10!", False),
+        ("3.5", False),
+    ],
+)
+def test_numbers_that_nobody_can_compute_are_known_by_their_text(formula: str, too_large: bool) -> None:
+    assert is_too_large(formula) == is_too_large(f"\\left( {formula} \\right)") == too_large
+    assert is_too_large("9" * 2000 + "^") is False  # at once
+
+
+@integration
+def test_a_tower_costs_nothing_and_is_no_wrong_answer() -> None:
+    asked = [Question("math", "\\boxed{9^{9^{9^9}}}", "7"), Question("math", "\\boxed{9^{9^{9^9}}}", "9^{9^{9^9}}")]
+    with VerifierPool(1) as pool:
+        assert pool.verify_all(asked) == [error("too large to compute"), CORRECT]
+
+
 @integration
 def test_hostile_text_is_an_error_or_wrong_and_costs_one_sample() -> None:
     tower = "9^{9^{9^9}}"
@@ -153,6 +187,7 @@ def test_hostile_text_is_an_error_or_wrong_and_costs_one_sample() -> None:
     ]
     hostile += [Question("math", f"\\boxed{{{'(' * 40}1{')' * 40}}}", "7")]
     hostile += [Question("math", f"\\boxed{{{tower}}}", "7"), Question("math", "\\boxed{7}", tower)]
+    hostile += [Question("math", "\\boxed{\\binom{99999999}{4999999}}", "7")]
     good = Question("math", "\\boxed{7}", "7")
     asked = [question for bad in hostile for question in (bad, good)]
     with VerifierPool(2, seconds=0.5) as pool:

@@ -108,6 +108,11 @@ def _listed(numbers: Sequence[int]) -> str:
     return " or ".join(map(str, numbers))
 
 
+def _shortened(recipe: Recipe) -> bool:
+    """max_steps on the command line, over the total_episodes of the file: somebody wants a short trial."""
+    return "max_steps" in recipe.overrides and "total_episodes" not in recipe.overrides
+
+
 def check_episodes(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]:
     """total_episodes against what else says how long the run is."""
     episodes, stop = recipe["total_episodes"], recipe["stop_after_steps"]
@@ -122,7 +127,7 @@ def check_episodes(recipe: Recipe, surroundings: Surroundings) -> Iterator[Probl
                 "× num_minibatches).",
                 f"write  total_episodes: {rollout}  or more, or a smaller global_batch_size.",
             )
-        elif recipe["max_steps"] != steps:
+        elif recipe["max_steps"] != steps and not _shortened(recipe):
             yield Problem(
                 "total-episodes",
                 recipe.where("max_steps"),

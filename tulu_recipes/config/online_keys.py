@@ -137,7 +137,7 @@ _REWARD = (
     our_key(
         "verifier_seconds",
         "float",
-        10.0,
+        20.0,
         "Time in which one completion has to be verified.",
         "reward",
         limits=_ABOVE_ZERO,

@@ -105,6 +105,9 @@ _BY_STAGE: Mapping[str, Mapping[str, SetByUs]] = MappingProxyType(
                 "The rewards are the verifier's and a reward model's.",
                 "write  reward_model_multiplier.",
             ),
+            "chat_template_kwargs": SetByUs(
+                None, (None,), "Prompts are counted, sampled and trained on with the chat template alone."
+            ),
             "max_tool_calling_iterations": SetByUs(None, (None,), "The stage gives the model no tools."),
             "use_transformers_paged": SetByUs(
                 False, (False,), "TRL gave it another name.", "write  use_transformers_continuous_batching: true"

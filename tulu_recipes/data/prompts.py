@@ -81,12 +81,11 @@ def tokenize_prompts(
         desc="Tokenizing prompts",
     )
     # a step of its own, over all rows at once: equal labels are read once, and the verifiers' processes started once
-    versions = {name: _version(name, semantics) for name in sorted(set(tokenized["dataset"]))}
     return tokenized.map(
         check_labels,
         batched=True,
         batch_size=None,
-        fn_kwargs={"versions": versions},
+        fn_kwargs={"versions": verifier_versions(tokenized, semantics)},
         features=FEATURES,
         desc="Reading labels",
     )
@@ -137,6 +136,11 @@ def check_labels(batch: dict[str, list[Any]], versions: Mapping[str, int | None]
     known = sorted(pair for pair in wanted if versions[pair[0]] is not None)
     faults = dict.fromkeys(wanted, UNKNOWN) | dict(zip(known, default_pool().label_faults(known), strict=True))
     return {"label_fault": [(faults[pair] or "") if ok else "" for pair, ok in zip(pairs, whole, strict=True)]}
+
+
+def verifier_versions(rows: Dataset, semantics: str) -> dict[str, int | None]:
+    """The version of each verifier that the rows name; None where there is none."""
+    return {name: _version(name, semantics) for name in sorted(set(rows["dataset"]))}
 
 
 def _version(name: str, semantics: str) -> int | None:

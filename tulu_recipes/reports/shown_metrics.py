@@ -45,6 +45,8 @@ _RLVR_NUMBERS = {
     "loss": "policy loss",
     "value_loss": "value loss",
     "values/explained_variance": "variance of returns that values explain",
+    "rollout/overlap": "generation that training hid",
+    "rollout/wait_seconds": "seconds that training waited for a rollout",
     "grad_norm": "gradient norm before clipping",
     "episodes": "completions so far",
 }

@@ -15,6 +15,7 @@ from trl.trainer.utils import create_model_from_path, disable_dropout_in_model
 
 from tulu_recipes.algorithms.ppo import clipped_value_loss
 from tulu_recipes.config.model_files import classifier_of
+from tulu_recipes.errors import Problem, RecipeError
 from tulu_recipes.run import read_json, write_json
 from tulu_recipes.trainers.reward import init_score_head
 
@@ -28,6 +29,8 @@ def load_value_model(name: str, *, fresh_head: bool = False, **kwargs: Any) -> P
         name: a reward model, whose head is kept, or a language model, which gets a new one.
         fresh_head: draw a reward model's head anew too.
         kwargs: of `from_pretrained`.
+    Raises:
+        RecipeError: an architecture whose reward models have another head.
     """
     known = {key: kwargs[key] for key in ("revision", "trust_remote_code") if key in kwargs}
     config: Any = AutoConfig.from_pretrained(name, **known)
@@ -35,6 +38,9 @@ def load_value_model(name: str, *, fresh_head: bool = False, **kwargs: Any) -> P
     # the head of a reward model has no bias; given to `from_pretrained` itself it would be an unknown argument
     config.num_labels, config.token_classification_bias = 1, False
     model: PreTrainedModel = create_model_from_path(name, AutoModelForTokenClassification, config=config, **kwargs)
+    if not hasattr(model, "score"):
+        found = f"{config.model_type} has another name for the head that scores tokens than for a reward model's."
+        raise RecipeError(Problem("wrong-architecture", name, found, "use a model of the Llama, Qwen or OLMo kind."))
     if fresh_head or not scores:
         init_score_head(model)
     return model

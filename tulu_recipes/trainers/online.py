@@ -254,7 +254,7 @@ class OnlineTrainer(ServedTrainer):
 
     def restore_rollout(self, state: dict[str, Any]) -> None:
         self._step, self._buffered_inputs = state["step"], state["buffer"]
-        self.restore_ahead(state["ahead"])
+        self.restore_ahead(state.get("ahead"))
         for key, values in state["logs"].items():
             if isinstance(values, dict):
                 for name, column in values.items():

@@ -98,8 +98,7 @@ class ServedTrainer(ExactTrainer):
             Problem(
                 "vllm-server-lost",
                 f"step {self.state.global_step + 1}, {self.vllm_generation.server_base_url or 'vLLM server'}",
-                f"The vLLM server did not come back within {self.args.vllm_server_timeout:.0f} s "
-                f"(vllm_server_timeout). {lost}",
+                f"The vLLM server was lost. {lost}",
                 f"start it again with the command of docs/vllm.md and look at its log for why it stopped. {kept} with "
                 "the same command.",
             )

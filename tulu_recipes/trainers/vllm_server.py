@@ -174,7 +174,7 @@ class ServerRequests:
                         seconds,
                     )
                 if time.monotonic() + pause > deadline:
-                    return f"{type(error).__name__}: {error}"
+                    return f"It did not come back within {seconds:.0f} s (vllm_server_timeout). {error}"
                 time.sleep(pause)
                 pause = min(2 * pause, 10.0)
 

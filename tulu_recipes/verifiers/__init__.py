@@ -32,6 +32,7 @@ def verify(name: str, completion: str, ground_truth: str, semantics: str = "fixe
     verifier, question = find_verifier(name, semantics), Question(name, completion, ground_truth)
     if verifier.isolated:
         return default_pool().verify_all([question], semantics)[0]
+    verifier.check_installed()
     fault = input_fault(question)
     return error(fault) if fault else judged(verifier, question, semantics)
 

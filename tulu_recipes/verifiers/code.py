@@ -31,6 +31,7 @@ TESTS, PROGRAM, WIRE = (Path(__file__).with_name(f"code_{name}.py") for name in 
 SECONDS_PER_TEST = 3.0
 SECONDS = 30.0  # of all tests, loading the program included
 STARTING = 5.0  # seconds more, for two interpreters on a busy machine
+LONGEST = SECONDS + 2 * STARTING  # of a verdict; who waits for it should wait so long
 PYTHON = ("python", "python3", "py")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tulu_recipes.errors import DataError, Problem
 from tulu_recipes.verifiers.math_answer import Found, is_comparable, label_text, plain, ways
+from tulu_recipes.verifiers.math_size import is_too_large
 from tulu_recipes.verifiers.time_limit import OutOfTime, time_limit
 from tulu_recipes.verifiers.verdict import CORRECT, Verdict, error, wrong
 
@@ -53,6 +54,8 @@ def _compared(found: list[Found], label: str) -> Verdict:
     for way, texts in found:
         if any(plain(text) == plain(label) for text in texts):
             return CORRECT
+        if any(is_too_large(text[-LONGEST:]) for text in texts):
+            return error("too large to compute")
         answers = [answer for text in texts if (answer := _read(text, whole=way == "whole"))]
         if any(_equal(_read(label), answer) for answer in answers):
             return CORRECT
@@ -66,7 +69,7 @@ def _read(text: str, *, whole: bool = False) -> list[Any]:
     """What math-verify sees in a formula, or in running text; empty when it is none. Prompts share their label."""
     from math_verify import parse
 
-    if len(text) > LONGEST:
+    if len(text) > LONGEST or is_too_large(text):
         return []
     seen: list[Any] = parse(text if whole else f"${text}$", parsing_timeout=None, raise_on_error=True)
     return [] if not seen or isinstance(seen[0], str) else seen  # text alone is what could not be parsed

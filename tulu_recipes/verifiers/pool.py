@@ -18,6 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
+from typing import NamedTuple
 
 from tulu_recipes.errors import DataError
 from tulu_recipes.verifiers.judging import LABEL, Question, input_fault, judged
@@ -59,16 +60,21 @@ class VerifierPool:
             verifier = _verifier_or_error(question, semantics)
             if isinstance(verifier, Verdict):
                 verdicts[number] = verifier
-            elif verifier.isolated:
+                continue
+            if verifier.name not in needed:
+                verifier.check_installed()
                 needed[verifier.name] = verifier
+            if verifier.isolated:
                 isolated.append((number, question._replace(name=verifier.name)))
             else:
                 verdicts[number] = judged(verifier, question, semantics)
-        for verifier in needed.values():
-            verifier.check_installed()
-        found = self._ask([_line(question, semantics) for _, question in isolated])
+        found = self._ask([self._waiting(needed[question.name], question, semantics) for _, question in isolated])
         verdicts.update((number, verdict) for (number, _), verdict in zip(isolated, found, strict=True))
         return [verdicts[number] for number in range(len(questions))]
+
+    def _waiting(self, verifier: Verifier, question: Question, semantics: str) -> "Waiting":
+        line = json.dumps([semantics, *question]).encode() + b"\n"
+        return Waiting(verifier.name, max(self.seconds, verifier.seconds), line)
 
     def label_faults(self, labels: Sequence[tuple[str, str]]) -> list[str | None]:
         """For each (name, ground truth): why its verifier cannot use it, in a few words."""
@@ -95,8 +101,7 @@ class VerifierPool:
         while self._running:
             self._running.pop().forget()
 
-    def _ask(self, lines: list[tuple[str, bytes]]) -> list[Verdict]:
-        """The verdicts on (name, question line)s."""
+    def _ask(self, lines: list["Waiting"]) -> list[Verdict]:
         if not lines:
             return []
         with self._lock:
@@ -120,8 +125,8 @@ class VerifierPool:
         while batch.waiting and (eager := [worker for worker in self._running if worker.wants]):
             for worker in eager[: len(batch.waiting)]:  # in turn, so that a small batch is spread
                 number = batch.waiting.popleft()
-                name, line = batch.lines[number]
-                worker.ask(Asked(number, name), line)
+                name, seconds, line = batch.lines[number]
+                worker.ask(Asked(number, name, seconds), line)
         busy = [worker for worker in self._running if worker.asked or not worker.ready]
         self._wait(busy)
         for worker in busy:
@@ -144,8 +149,16 @@ class VerifierPool:
                     key.data.send()
 
 
+class Waiting(NamedTuple):
+    """A question on its way to a process. seconds: wall clock it may take."""
+
+    name: str
+    seconds: float
+    line: bytes
+
+
 class _Batch:
-    def __init__(self, lines: list[tuple[str, bytes]]) -> None:
+    def __init__(self, lines: list[Waiting]) -> None:
         self.lines = lines
         self.waiting = deque(range(len(lines)))
         self.verdicts: dict[int, Verdict] = {}
@@ -178,10 +191,6 @@ def _verifier_or_error(question: Question, semantics: str) -> Verifier | Verdict
         return find_verifier(question.name, "fixed" if semantics == LABEL else semantics)
     except DataError:
         return error("no such verifier or semantics")
-
-
-def _line(question: Question, semantics: str) -> tuple[str, bytes]:
-    return question.name, json.dumps([semantics, *question]).encode() + b"\n"
 
 
 def _workers_of_this_rank() -> int:

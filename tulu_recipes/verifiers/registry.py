@@ -7,7 +7,18 @@ from typing import Literal
 
 from tulu_recipes.config.values import nearest
 from tulu_recipes.errors import DataError, Problem
-from tulu_recipes.verifiers import code, gsm8k, ifeval, math, math_released, multiple_choice, string_match, user
+from tulu_recipes.verifiers import (
+    code,
+    gsm8k,
+    ifeval,
+    ifeval_language,
+    math,
+    math_released,
+    multiple_choice,
+    sandbox,
+    string_match,
+    user,
+)
 from tulu_recipes.verifiers.verdict import Verdict
 
 Semantics = Literal["fixed", "as_released"]
@@ -26,6 +37,7 @@ class Verifier:
     label_fault: what is wrong with a ground truth, in a few words without its values; None when it can be used.
     isolated: may hang, crash or fill the memory on a hostile completion, so that it only runs in a child process.
     check_installed: raises DataError when a library that it needs is not there.
+    seconds: wall clock that a question may take at least; for a verifier with limits of its own.
     """
 
     name: str
@@ -35,6 +47,7 @@ class Verifier:
     label_fault: Callable[[str], str | None]
     isolated: bool = False
     check_installed: Callable[[], None] = lambda: None
+    seconds: float = 0.0
 
     def judge(self, completion: str, ground_truth: str, semantics: str) -> Verdict:
         """Grade in this process, whatever the completion does to it."""
@@ -46,10 +59,12 @@ class Verifier:
 _ALL = (
     Verifier("gsm8k", 1, gsm8k.grade, gsm8k.grade_as_released, gsm8k.label_fault),
     Verifier("math", 2, math.grade, math_released.grade, math.label_fault, True, math.check_installed),
-    Verifier("ifeval", 1, ifeval.grade, ifeval.grade_as_released, ifeval.label_fault),
+    Verifier(
+        "ifeval", 1, ifeval.grade, ifeval.grade_as_released, ifeval.label_fault, False, ifeval_language.check_installed
+    ),
     Verifier("string_match", 1, string_match.grade, None, string_match.label_fault),
     Verifier("multiple_choice", 1, multiple_choice.grade, None, multiple_choice.label_fault),
-    Verifier("code", 1, code.grade, None, code.label_fault, isolated=True),
+    Verifier("code", 1, code.grade, None, code.label_fault, True, sandbox.check_installed, code.LONGEST),
 )
 
 VERIFIERS: Mapping[str, Verifier] = MappingProxyType({verifier.name: verifier for verifier in _ALL})

@@ -20,10 +20,11 @@ AHEAD_MOST = 32
 
 
 class Asked(NamedTuple):
-    """number: place in the batch; name: verifier."""
+    """number: place in the batch; name: verifier; seconds: wall clock."""
 
     number: int
     name: str
+    seconds: float
 
 
 class Worker:
@@ -46,7 +47,6 @@ class Worker:
         self.into, self.out = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self.into, False)
         os.set_blocking(self.out, False)
-        self.seconds = seconds
         self.asked: deque[Asked] = deque()
         self.ready = self.leaving = self.gone = False
         self._loaded: set[str] = set()
@@ -72,7 +72,7 @@ class Worker:
     def deadline(self) -> float:
         """On the monotonic clock. Loading libraries is not the question's fault and has its own limit."""
         loading = not self.ready or (self.asked and self.asked[0].name not in self._loaded)
-        return self._since + (START_SECONDS if loading else self.seconds)
+        return self._since + (START_SECONDS if loading or not self.asked else self.asked[0].seconds)
 
     def ask(self, asked: Asked, line: bytes) -> None:
         if not self.asked:
