@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,17 @@ def test_a_failed_conversion_leaves_nothing_behind(tmp_path: Path, monkeypatch: 
     with pytest.raises(OSError, match="no-such-file"):
         smollm2.build(tmp_path / "base")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rlvr_holds_out_pairs_of_numbers_in_both_orders(tmp_path: Path) -> None:
+    smollm2.write_prompts(tmp_path)
+    asked: dict[str, set[tuple[bool, tuple[int, ...]]]] = {}
+    for name, expected in ((smollm2.RLVR_FILE, 130), (smollm2.HELDOUT_RLVR_FILE, 32)):
+        rows = [json.loads(line) for line in (tmp_path / name).read_text(encoding="utf-8").splitlines()]
+        assert len(rows) == len({row["messages"][0]["content"] for row in rows}) == expected
+        for row in rows:
+            question = row["messages"][0]["content"]
+            a, b = map(int, re.findall(r"\d", question))
+            assert row["ground_truth"] == str(a * b if "times" in question else a + b)
+            asked.setdefault(name, set()).add(("times" in question, tuple(sorted((a, b)))))
+    assert asked[smollm2.RLVR_FILE].isdisjoint(asked[smollm2.HELDOUT_RLVR_FILE])

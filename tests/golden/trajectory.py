@@ -1,4 +1,4 @@
-"""Twenty steps of a tiny recipe, as its own command runs them, and the record they are held to.
+"""The first steps of a tiny recipe, as its own command runs them, and the record they are held to.
 
 make golden        records them anew: only with a reason for CHANGELOG's "Changes numbers"
 """
@@ -19,10 +19,18 @@ from tests.stage import run_here
 from tulu_recipes.config.schema import keys_for
 
 FOLDER = Path(__file__).parent
-STEPS = 20
-# stage → the stage whose model it starts from
-CHAIN: Mapping[str, str | None] = {"sft": None, "reward": "sft", "dpo": "sft"}
-SHORT = ("--max_steps", str(STEPS), "--logging_steps", "1", "--save_strategy", "no", "--eval_on_start", "false")
+# recipe → the one whose model it starts from
+CHAIN: Mapping[str, str | None] = {
+    "sft": None,
+    "reward": "sft",
+    "dpo": "sft",
+    "rlvr": "dpo",
+    "rlvr-grpo": "dpo",
+    "rlvr-rloo": "dpo",
+}
+STEPS: Mapping[str, int] = {"sft": 20, "reward": 20, "dpo": 20, "rlvr": 8, "rlvr-grpo": 4, "rlvr-rloo": 4}
+SHORT = ("--logging_steps", "1", "--save_strategy", "no", "--eval_on_start", "false")
+NOTHING = 1e-7  # such as the loss of a first policy step, whose gradient is not 0
 SAMPLES = ("--sample_rows", "0")
 
 
@@ -35,48 +43,63 @@ class Trajectory:
     steps: list[dict[str, float]]
 
 
-def recipe_of(stage: str) -> Path:
-    return Path("recipes/tiny") / f"{stage}.yaml"
+def recipe_of(name: str) -> Path:
+    return Path("recipes/tiny") / f"{name}.yaml"
 
 
-def run(stage: str, folder: Path) -> Trajectory:
-    """Train twenty steps into `folder`/stage; the stages it starts from are there already."""
-    recipe, start = recipe_of(stage), CHAIN[stage]
+def stage_of(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def run(name: str, folder: Path) -> Trajectory:
+    """Train the first steps into `folder`/name; the stages it starts from are there already."""
+    recipe, start, stage = recipe_of(name), CHAIN[name], stage_of(name)
     model = folder / start if start else folder / "base"
-    paths = ("--output_dir", str(folder / stage), "--model_name_or_path", str(model))
-    overrides = [*SHORT, "--eval_strategy", "no", *paths]
+    paths = ["--output_dir", str(folder / name), "--model_name_or_path", str(model)]
+    overrides = [*SHORT, *_length(name), "--eval_strategy", "no", *paths]
+    if name == "rlvr":
+        overrides += ["--value_model_name_or_path", str(folder / "reward")]
     result = run_here(stage, recipe, *overrides, *(SAMPLES if stage != "reward" else ()))
     if result.returncode:
         raise RuntimeError(result.stderr)
-    lines = (folder / stage / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (folder / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     version = re.search(r"^# Version +(\d+)", recipe.read_text(encoding="utf-8"), re.MULTILINE)
     assert version is not None
-    return Trajectory(int(version[1]), fingerprint(stage), [_scalars(json.loads(line)) for line in lines])
+    return Trajectory(int(version[1]), fingerprint(name), [_scalars(json.loads(line)) for line in lines])
+
+
+def _length(name: str) -> tuple[str, str]:
+    """Online, the schedule stays that of `total_episodes`."""
+    return ("--stop_after_steps" if stage_of(name) == "rlvr" else "--max_steps", str(STEPS[name]))
 
 
 def _scalars(line: dict[str, float]) -> dict[str, float]:
-    """Without what a clock says, and in seven digits."""
-    timed = ("_runtime", "_per_second")
+    """Without what a clock says, in seven digits; what is 0 but for rounding is 0."""
+    timed = ("_runtime", "_per_second", "step_time")
     kept = {name: value for name, value in line.items() if not name.endswith(timed)}
-    return {name: value if isinstance(value, int) else float(f"{value:.7g}") for name, value in kept.items()}
+    return {name: value if isinstance(value, int) else _rounded(value) for name, value in kept.items()}
 
 
-def fingerprint(stage: str) -> str:
+def _rounded(value: float) -> float:
+    return float(f"{value:.7g}") if abs(value) > NOTHING else 0.0
+
+
+def fingerprint(name: str) -> str:
     """Of what the file says and the trained weights depend on."""
-    keys = keys_for(stage)
-    given = yaml.safe_load(recipe_of(stage).read_text(encoding="utf-8"))
-    science = {name: value for name, value in given.items() if keys[name].changes_weights}
+    keys = keys_for(stage_of(name))
+    given = yaml.safe_load(recipe_of(name).read_text(encoding="utf-8"))
+    science = {key: value for key, value in given.items() if keys[key].changes_weights}
     return hashlib.sha256(json.dumps(science, sort_keys=True).encode()).hexdigest()
 
 
-def read(stage: str) -> Trajectory:
-    return Trajectory(**json.loads((FOLDER / f"{stage}.json").read_text(encoding="utf-8")))
+def read(name: str) -> Trajectory:
+    return Trajectory(**json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")))
 
 
-def write(stage: str, found: Trajectory) -> None:
+def write(name: str, found: Trajectory) -> None:
     steps = ",\n".join("  " + json.dumps(step) for step in found.steps)
     head = f' "version": {found.version},\n "fingerprint": "{found.fingerprint}",\n'
-    (FOLDER / f"{stage}.json").write_text("{\n" + head + ' "steps": [\n' + steps + "\n ]\n}\n", encoding="utf-8")
+    (FOLDER / f"{name}.json").write_text("{\n" + head + ' "steps": [\n' + steps + "\n ]\n}\n", encoding="utf-8")
 
 
 def differences(found: Trajectory, record: Trajectory, tolerance: float) -> list[str]:
@@ -101,10 +124,10 @@ def differences(found: Trajectory, record: Trajectory, tolerance: float) -> list
 
 def main(argv: list[str]) -> int:
     with TemporaryDirectory() as folder:
-        for stage in CHAIN:
-            found: Any = run(stage, Path(folder))
-            write(stage, found)
-            print(f"{stage}: {len(found.steps)} steps recorded")
+        for name in CHAIN:
+            found: Any = run(name, Path(folder))
+            write(name, found)
+            print(f"{name}: {len(found.steps)} steps recorded")
     return 0
 
 

