@@ -18,7 +18,7 @@ from tulu_recipes.data.mixing.use import TARGET_OF_STAGE
 ROOT = Path(__file__).parents[2]
 
 # A new file is counted here by hand, so that one that no test would find is noticed.
-NUM_STAGE_RECIPES = 27
+NUM_STAGE_RECIPES = 28
 NUM_MACHINES = 5
 NUM_MIXES = 17
 NUM_EVALUATION_LISTS = 2
@@ -36,6 +36,10 @@ MADE_AT_RUN_TIME = {
     "recipes/smollm2/sft.yaml": [
         "--dataset_name=data_mixes/tiny/sft.jsonl",
         "--eval_dataset_name=data_mixes/tiny/sft_heldout.jsonl",
+    ],
+    "recipes/smollm2/rlvr.yaml": [
+        "--dataset_name=data_mixes/tiny/rlvr.jsonl",
+        "--eval_dataset_name=data_mixes/tiny/rlvr_heldout.jsonl",
     ],
     # the model of the stage before
     "recipes/tiny/reward.yaml": ["--model_name_or_path=somebody/tiny-sft"],
