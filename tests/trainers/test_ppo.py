@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BertConfig, GPT2Config, Olmo2Config
 
 from tests import ppo_oracle
 from tests.online_layouts import (
@@ -281,17 +281,36 @@ def test_a_value_network_is_a_reward_model_read_at_every_token(tmp_path: Path, m
     value_model = load_value_model(str(models / "scorer"))
     ids = torch.tensor([[5, 9, 21, 7]])
     with torch.no_grad():
-        assert torch.equal(value_model(input_ids=ids).logits[0, -1], scorer(input_ids=ids).logits[0])
+        every = value_model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        assert torch.equal(every[0, -1], scorer(input_ids=ids).logits[0])
     for name, fresh in (("scorer", True), ("base", False)):
         head = load_value_model(str(models / name), fresh_head=fresh).score.weight.detach()
         assert not torch.equal(head, scorer.score.weight)
         assert float(head.std()) == pytest.approx(33**-0.5, rel=0.4)
 
 
-def test_a_value_network_whose_head_a_reward_model_does_not_have_is_refused(tmp_path: Path) -> None:
-    config = GPT2Config(vocab_size=64, n_positions=32, n_embd=16, n_layer=1, n_head=2, num_labels=1)
-    GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
-    with pytest.raises(RecipeError, match="gpt2 has another name") as caught:
+SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize("config", [GPT2Config(n_positions=32, n_embd=16, n_layer=1, n_head=2), Olmo2Config(**SMALL)])
+def test_any_reward_model_with_a_linear_head_is_a_value_network(tmp_path: Path, config: Any) -> None:
+    config.vocab_size, config.num_labels, config.pad_token_id = 64, 1, 0
+    scorer = AutoModelForSequenceClassification.from_config(config).eval()
+    scorer.save_pretrained(tmp_path / "scorer")
+    value_model = load_value_model(str(tmp_path / "scorer"))
+    ids = torch.tensor([[5, 9, 21, 7]])
+    with torch.no_grad():
+        values = value_model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, :, 0]
+        alone = [scorer(input_ids=ids[:, : length + 1]).logits[0, 0] for length in range(4)]
+    torch.testing.assert_close(values, torch.stack(alone))
+    value_model.save_pretrained(tmp_path / "value")
+    assert type(AutoModelForSequenceClassification.from_pretrained(tmp_path / "value")) is type(scorer)
+
+
+def test_a_reward_model_without_a_linear_head_is_refused(tmp_path: Path) -> None:
+    config = BertConfig(vocab_size=64, num_labels=1, **SMALL)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(RecipeError, match="BertForSequenceClassification has no linear head") as caught:
         load_value_model(str(tmp_path))
     assert [problem.slug for problem in caught.value.problems] == ["wrong-architecture"]
 

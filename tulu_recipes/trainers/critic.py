@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedModel, Trainer
-from trl.trainer.utils import create_model_from_path, disable_dropout_in_model
+from transformers import PreTrainedModel, Trainer
+from transformers.modeling_outputs import SequenceClassifierOutput
+from trl.trainer.utils import disable_dropout_in_model
 
 from tulu_recipes.algorithms.ppo import clipped_value_loss
-from tulu_recipes.config.model_files import classifier_of
 from tulu_recipes.errors import Problem, RecipeError
-from tulu_recipes.run import read_json, write_json
-from tulu_recipes.trainers.reward import init_score_head
+from tulu_recipes.trainers.reward import init_score_head, load_scorer
 
 FOLDER = "value_model"  # within a run folder and within a checkpoint
 
@@ -30,20 +29,30 @@ def load_value_model(name: str, *, fresh_head: bool = False, **kwargs: Any) -> P
         fresh_head: draw a reward model's head anew too.
         kwargs: of `from_pretrained`.
     Raises:
-        RecipeError: an architecture whose reward models have another head.
+        RecipeError: an architecture whose reward models have no linear head on every token.
     """
-    known = {key: kwargs[key] for key in ("revision", "trust_remote_code") if key in kwargs}
-    config: Any = AutoConfig.from_pretrained(name, **known)
-    scores = classifier_of(config.architectures) is not None
-    # the head of a reward model has no bias; given to `from_pretrained` itself it would be an unknown argument
-    config.num_labels, config.token_classification_bias = 1, False
-    model: PreTrainedModel = create_model_from_path(name, AutoModelForTokenClassification, config=config, **kwargs)
+    model = load_scorer(name, **kwargs)
     if not hasattr(model, "score"):
-        found = f"{config.model_type} has another name for the head that scores tokens than for a reward model's."
+        found = f"{type(model).__name__} has no linear head that could score every token."
         raise RecipeError(Problem("wrong-architecture", name, found, "use a model of the Llama, Qwen or OLMo kind."))
-    if fresh_head or not scores:
+    if fresh_head:
         init_score_head(model)
+    score_every_token(model)
     return model
+
+
+def score_every_token(model: PreTrainedModel) -> None:
+    """Let a reward model give the scores (B, T, 1) of all tokens, where its class gives the last one's.
+
+    Its class keeps its name, so that it is saved as the reward model that it is.
+    """
+    kind = type(model)
+
+    def forward(self: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, **kwargs: Any) -> Any:
+        hidden = self.base_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state
+        return SequenceClassifierOutput(logits=self.score(hidden))
+
+    model.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
 
 
 def token_values(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -142,20 +151,9 @@ class Critic(Trainer):
     def save(self, folder: Path, *, state: bool) -> None:
         """The network, as a reward model is saved; with `state` its optimizer and schedule too."""
         self.save_model(str(folder), _internal_call=True)
-        if self.args.should_save:
-            _call_it_a_reward_model(folder / "config.json")
         if state:
             self._save_optimizer_and_scheduler(str(folder))
             self._save_scaler(str(folder))
-
-
-def _call_it_a_reward_model(path: Path) -> None:
-    """Its weights are one: the same tensors, read at every token instead of at the last."""
-    config = read_json(path)
-    config["architectures"] = [
-        name.replace("ForTokenClassification", "ForSequenceClassification") for name in config["architectures"]
-    ]
-    write_json(path, config)
 
 
 def _never_called(*args: Any, **kwargs: Any) -> None:
