@@ -34,6 +34,7 @@ from tulu_recipes.verifiers.ifeval_schema import ARGUMENTS, label_fault
         ("5", "١٢", "error"),
         ("18", "$18", "correct"),
         ("18", " 18% ", "correct"),
+        ("5", "-" + " " * 100_000, "error"),
     ],
 )
 def test_gsm8k_takes_the_last_number(completion: str, label: str, outcome: str) -> None:
@@ -104,6 +105,8 @@ def test_a_missing_library_and_unknown_names_are_refused(monkeypatch: pytest.Mon
         with pytest.raises(DataError) as refused:
             verify(name, "1", "1", semantics)
         assert refused.value.slugs == ["verifier-unknown"]
+    with pytest.raises(DataError, match="verifier-unknown"):
+        verify(None, "1", "1")  # type: ignore[arg-type]
     monkeypatch.setattr(math.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError) as missing:
         verify("math", "1", "1")

@@ -57,14 +57,14 @@ class Verifier:
 
 
 _ALL = (
-    Verifier("gsm8k", 1, gsm8k.grade, gsm8k.grade_as_released, gsm8k.label_fault),
-    Verifier("math", 2, math.grade, math_released.grade, math.label_fault, True, math.check_installed),
+    Verifier("gsm8k", 2, gsm8k.grade, gsm8k.grade_as_released, gsm8k.label_fault),
+    Verifier("math", 3, math.grade, math_released.grade, math.label_fault, True, math.check_installed),
     Verifier(
-        "ifeval", 1, ifeval.grade, ifeval.grade_as_released, ifeval.label_fault, False, ifeval_language.check_installed
+        "ifeval", 2, ifeval.grade, ifeval.grade_as_released, ifeval.label_fault, False, ifeval_language.check_installed
     ),
     Verifier("string_match", 1, string_match.grade, None, string_match.label_fault),
-    Verifier("multiple_choice", 1, multiple_choice.grade, None, multiple_choice.label_fault),
-    Verifier("code", 1, code.grade, None, code.label_fault, True, sandbox.check_installed, code.LONGEST),
+    Verifier("multiple_choice", 2, multiple_choice.grade, None, multiple_choice.label_fault),
+    Verifier("code", 2, code.grade, None, code.label_fault, True, sandbox.check_installed, code.LONGEST),
 )
 
 VERIFIERS: Mapping[str, Verifier] = MappingProxyType({verifier.name: verifier for verifier in _ALL})
@@ -76,6 +76,7 @@ def find_verifier(name: str, semantics: str = "fixed") -> Verifier:
     Raises:
         DataError: there is no such verifier, module or function, or it has no such semantics.
     """
+    name = name if isinstance(name, str) else repr(name)  # a column of a dataset may hold anything
     verifier = VERIFIERS.get(name.lower())
     if verifier is None and ":" in name:
         verifier = Verifier(name, 1, user.load(name), None, user.label_fault, isolated=True)
