@@ -139,7 +139,7 @@ def _arguments(recipe: Recipe, config: str) -> dict[str, Any]:
             )
         )
     if on_cpu:
-        # Untold, accelerate takes each of several ranks for a run of its own, and torch refuses bf16. FSDP has no CPU mode
+        # Untold, each of several ranks is a run of its own, and bf16 is refused. FSDP has no CPU mode
         values["use_cpu"] = recipe["use_cpu"] or not os.environ.get("ACCELERATE_USE_FSDP")
         # accelerate puts ranks on "cpu:0" and "cpu:1", and torch.load can restore nothing there when a run resumes
         os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
