@@ -103,6 +103,14 @@ def test_a_run_is_resumed_from_its_newest_whole_checkpoint_and_later_metrics_are
     assert read_alarms(tmp_path) == [{"step": 3}]
 
 
+def test_a_run_that_was_killed_before_its_first_checkpoint_logs_its_first_evaluation_once(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "eval_loss": 2.0}\n{"step": 1, "loss": 1.0}\n')
+    release(run)
+    start(tmp_path)
+    assert read_metrics(tmp_path) == []
+
+
 def test_another_number_of_processes_cannot_resume(tmp_path: Path) -> None:
     run = start(tmp_path, num_processes=2)
     release(run)

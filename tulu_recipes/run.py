@@ -210,7 +210,7 @@ def open_run(
         write_text(folder / "recipe.resolved.yaml", resolved_recipe)
         write_json(folder / "environment.json", describe_environment(num_processes))
         for name in (METRICS, ALARMS):
-            _forget_later_lines(folder / name, _step(run.checkpoint))
+            _forget_later_lines(folder / name, _step(run.checkpoint) if run.checkpoint is not None else -1)
     return run
 
 

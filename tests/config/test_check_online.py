@@ -212,3 +212,11 @@ def test_a_scorer_without_weights_is_refused(folder: Path, new_model: Callable[.
     new_model(folder / "scorer")
     problem = one(SHORT + "value_model_name_or_path: ./scorer\n", stage="rlvr")
     assert (problem.slug, "holds no weights" in problem.what) == ("model-incomplete", True)
+
+
+def test_an_adapter_is_refused_as_value_model(folder: Path, new_model: Callable[..., Path], one: One) -> None:
+    new_model(folder / "scorer", config=None, adapter_config={"base_model_name_or_path": "./model"})
+    (folder / "scorer" / "adapter_model.safetensors").write_bytes(b"")
+    problem = one(SHORT + "value_model_name_or_path: ./scorer\n", stage="rlvr")
+    assert (problem.slug, "holds an adapter" in problem.what) == ("model-incomplete", True)
+    assert "merge_and_unload" in problem.mend

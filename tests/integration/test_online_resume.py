@@ -37,6 +37,7 @@ KEYS: dict[str, Any] = {
     "max_grad_norm": 1.0,
     "eval_strategy": "steps",
     "eval_steps": 6,
+    "eval_on_start": True,
     "per_device_eval_batch_size": 4,
 }
 ROWS = {"ppo": 16, "grpo": 4, "rloo": 4}

@@ -25,3 +25,9 @@ def test_liger_on_the_cpu_is_refused_before_anything_is_written(tmp_path: Path) 
     assert "this run is on the CPU" in problem.what
     assert "use_liger_kernel: false" in problem.mend
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="a machine with a GPU trains on it")
+def test_without_a_gpu_training_is_told_to_use_the_cpu_as_several_ranks_and_bf16_need_it(tmp_path: Path) -> None:
+    recipe = load_recipe([str(write_recipe(tmp_path)), "--bf16", "true"], stage="sft")
+    assert sft_arguments(recipe).use_cpu

@@ -40,6 +40,11 @@ def check_scorers(recipe: Recipe, surroundings: Surroundings) -> Iterator[Proble
         folder = local_path(name) if name and is_local(name) else None
         if folder is None or not folder.is_dir():
             continue
+        if key == "value_model_name_or_path" and (folder / "adapter_config.json").is_file():
+            what = f"{key}: {name} holds an adapter, and a value model is trained whole."
+            mend = "merge it into its base (peft's merge_and_unload, then save_pretrained), and name that folder."
+            yield Problem("model-incomplete", recipe.where(key), what, mend)
+            continue
         described = any((folder / file).is_file() for file in ("config.json", "adapter_config.json"))
         if not described or not [*folder.glob("*.safetensors"), *folder.glob("*.bin")]:
             missing = "weights (*.safetensors or *.bin)" if described else "config.json"

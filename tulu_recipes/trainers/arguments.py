@@ -139,6 +139,8 @@ def _arguments(recipe: Recipe, config: str) -> dict[str, Any]:
             )
         )
     if on_cpu:
+        # Untold, each of several ranks is a run of its own, and bf16 is refused. FSDP has no CPU mode
+        values["use_cpu"] = recipe["use_cpu"] or not os.environ.get("ACCELERATE_USE_FSDP")
         # accelerate puts ranks on "cpu:0" and "cpu:1", and torch.load can restore nothing there when a run resumes
         os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
     values.setdefault("project", "tulu_recipes")

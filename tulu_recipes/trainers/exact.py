@@ -162,6 +162,7 @@ class ExactTrainer(Trainer):
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
         prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         if resume_from_checkpoint:
+            self.args.eval_on_start = False  # that is before step 1; the unbroken run did not evaluate here
             path = Path(resume_from_checkpoint) / f"progress-rank-{self.args.process_index}.json"
             if path.is_file():  # a checkpoint of plain TRL has none, and resumes as TRL does
                 self._resumed = Progress(**json.loads(path.read_text(encoding="utf-8")))
