@@ -77,7 +77,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=MODES)
+# Each launch is most of a minute. CI runs all four; ZeRO-2 is the one that says least beside the others.
+LAUNCHES = [pytest.param(mode, marks=pytest.mark.slow) if mode == "zero2" else mode for mode in MODES]
+
+
+@pytest.fixture(scope="module", params=LAUNCHES)
 def launched(request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Launched:
     mode = request.param
     folder = tmp_path_factory.mktemp(mode)

@@ -76,6 +76,7 @@ def test_two_processes_finish_the_run_that_one_process_finishes(
             assert line[key] == pytest.approx(want[key], rel=1e-4), (line["step"], key)
 
 
+@pytest.mark.slow
 def test_dpo_on_two_processes_under_fsdp2_is_the_run_of_one_process(tmp_path: Path) -> None:
     """transformers reads the reference on one process alone there; other modes: tests/distributed/pair_cases.py."""
     keys: dict[str, Any] = {"beta": 5.0, "loss_type": "sigmoid_norm", "masking": "all_assistant_turns"}
@@ -106,6 +107,7 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> No
     raise AssertionError(f"step {step} was not logged in time")
 
 
+@pytest.mark.slow
 def test_kill_9_of_two_processes_and_the_same_command_give_the_uninterrupted_run(tmp_path: Path, shared: Path) -> None:
     epochs = {"num_train_epochs": 6, "use_cpu": True}
     whole = recipe(tmp_path / "whole", shared, **epochs)

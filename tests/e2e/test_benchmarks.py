@@ -11,7 +11,7 @@ import torch
 from benchmarks.timed_ppo import TokenScore, score, scored
 from tests.stage import QUIET
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
