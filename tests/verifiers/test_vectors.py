@@ -1,13 +1,14 @@
 """The rules on hand-written answers: tests/vectors/, one file a rule, with the outcomes as fixed and as released."""
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tulu_recipes.verifiers import verify
+from tulu_recipes.verifiers import VERIFIERS, verify
 from tulu_recipes.verifiers.ifeval_schema import ARGUMENTS, INSTRUCTIONS
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -40,3 +41,9 @@ def test_every_function_and_instruction_has_answers_that_follow_it_and_that_do_n
 def test_every_function_but_one_differs_from_the_release_somewhere() -> None:
     differing = {row["rule"] for row in rows("ifeval") if row["fixed"] != row["as_released"]}
     assert differing == set(ARGUMENTS)  # validate_no_commas too: it followed on an empty answer
+
+
+def test_the_page_gives_the_versions() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "verifiers.md").read_text(encoding="utf-8")
+    stated = dict(re.findall(r"^\| `(\w+)` \| ([0-9]+) \|", page, re.MULTILINE))
+    assert stated == {name: str(verifier.version) for name, verifier in VERIFIERS.items()}

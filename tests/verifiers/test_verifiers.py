@@ -34,6 +34,7 @@ from tulu_recipes.verifiers.ifeval_schema import ARGUMENTS, label_fault
         ("5", "١٢", "error"),
         ("18", "$18", "correct"),
         ("18", " 18% ", "correct"),
+        ("5", "-" + " " * 100_000, "error"),
     ],
 )
 def test_gsm8k_takes_the_last_number(completion: str, label: str, outcome: str) -> None:

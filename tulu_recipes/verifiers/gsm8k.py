@@ -9,17 +9,20 @@ from fractions import Fraction
 
 from tulu_recipes.verifiers.verdict import CORRECT, Verdict, error, wrong
 
+_DIGITS = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
 # A minus after a letter, digit or closing bracket is an operator or a hyphen. ASCII digits, in groups of three or not.
-_NUMBER = re.compile(r"(?:(?<![\w)\]])-)?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?")
-_LABEL = re.compile(r"\s*(-?)\s*\$?\s*((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)\s*%?\s*")
+_NUMBER = re.compile(rf"(?:(?<![\w)\]])-)?(?:{_DIGITS}|(?<![\w.])\.[0-9]+)")
+_CURRENCY = r"\\?[$€£¥]"
+_LABEL = re.compile(rf"(?:{_CURRENCY})?([-+]?) ?(?:{_CURRENCY})? ?({_DIGITS}|\.[0-9]+) ?(?:\\?%)?")
+_SIGNED_CURRENCY = re.compile(rf"-{_CURRENCY}(?=[0-9.])")
 _RELEASED_COMMA = re.compile(r"(\d),(\d)")
 _RELEASED_NUMBER = re.compile(r"[-+]?\d*\.\d+|\d+")  # bug: the sign belongs to decimals alone
 LONGEST = 400  # digits; Python refuses to read thousands
 
 
 def number_of(label: str) -> Fraction | None:
-    """A label as a number: 72, -5, 2,125, $1.50; None when it is none."""
-    match = _LABEL.fullmatch(label.replace("−", "-"))
+    """A label as a number: 72, -5, +5, 2,125, $1.50, 5%; None when it is none."""
+    match = _LABEL.fullmatch(" ".join(_plain(label).split()))
     return _value(match[1] + match[2]) if match else None
 
 
@@ -28,8 +31,13 @@ def label_fault(ground_truth: str) -> str | None:
 
 
 def last_number(text: str) -> Fraction | None:
-    found = _NUMBER.findall(text.replace("−", "-").replace("$", " "))
+    found = _NUMBER.findall(_SIGNED_CURRENCY.sub("-", _plain(text)).replace("$", " "))
     return _value(found[-1]) if found else None
+
+
+def _plain(text: str) -> str:
+    """One minus, and the commas of LaTeX's thousands as commas."""
+    return text.replace("−", "-").replace("{,}", ",").replace(",\\!", ",")
 
 
 def _value(digits: str) -> Fraction | None:

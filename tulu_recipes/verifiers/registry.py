@@ -57,7 +57,7 @@ class Verifier:
 
 
 _ALL = (
-    Verifier("gsm8k", 1, gsm8k.grade, gsm8k.grade_as_released, gsm8k.label_fault),
+    Verifier("gsm8k", 2, gsm8k.grade, gsm8k.grade_as_released, gsm8k.label_fault),
     Verifier("math", 2, math.grade, math_released.grade, math.label_fault, True, math.check_installed),
     Verifier(
         "ifeval", 1, ifeval.grade, ifeval.grade_as_released, ifeval.label_fault, False, ifeval_language.check_installed
