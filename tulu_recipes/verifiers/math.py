@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from tulu_recipes.errors import DataError, Problem
-from tulu_recipes.verifiers.math_answer import Found, is_comparable, label_text, plain, ways
+from tulu_recipes.verifiers.math_answer import Found, is_bare_formula, is_comparable, label_text, plain, ways
 from tulu_recipes.verifiers.math_size import is_too_large
 from tulu_recipes.verifiers.time_limit import OutOfTime, time_limit
 from tulu_recipes.verifiers.verdict import CORRECT, Verdict, error, wrong
@@ -56,12 +56,19 @@ def _compared(found: list[Found], label: str) -> Verdict:
             return CORRECT
         if any(is_too_large(text[-LONGEST:]) for text in texts):
             return error("too large to compute")
-        answers = [answer for text in texts if (answer := _read(text, whole=way == "whole"))]
+        answers = [answer for text in texts for answer in _readings(way, text) if answer]
         if any(_equal(_read(label), answer) for answer in answers):
             return CORRECT
         if answers:
             break
     return wrong("another answer" if answers else "no answer found")
+
+
+def _readings(way: str, text: str) -> list[list[Any]]:
+    if way != "whole":
+        return [_read(text)]
+    bare = [_read(text.strip().rstrip("."))] if is_bare_formula(text) else []
+    return [*bare, _read(text.replace("\\$", ""), whole=True)]
 
 
 @lru_cache(1024)

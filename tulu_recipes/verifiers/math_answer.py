@@ -4,11 +4,14 @@ The ways, in this order; the first that finds an answer counts (tulu3.md D3, wit
 1. the last `\\boxed{…}` or `\\fbox{…}` whose braces close, or `\\boxed 5`;
 2. "Final Answer: The final answer is … . I hope it is correct." (Lewkowycz et al. 2022);
 3. the last formula between `$…$`, `$$…$$`, `\\(…\\)` or `\\[…\\]`;
-4. the end of the whole answer.
+4. the end of the whole answer, or of what its last <answer> tags hold.
 """
 
 import re
+import unicodedata
 from typing import Literal, NamedTuple
+
+from tulu_recipes.verifiers.string_match import final_answer
 
 # One step of a walk through the braces: an opened box, another brace, or an escaped character, which is neither.
 _STEP = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|(?P<bare>\\boxed(?![a-zA-Z{]))|(?P<brace>[{}])|\\.", re.DOTALL)
@@ -18,6 +21,11 @@ _PROSE = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}")
 _MINERVA = "final answer is"
 _MINERVA_END = "i hope it is correct"
 _DOLLARS = re.compile(r"\\[()\[\]]|\$\$?|\\.", re.DOTALL)
+_ROOT = re.compile(r"√\s?(\d+(?:\.\d+)?|\([^()]*\)|[A-Za-z])")
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_SIGNS = {"√": "\\sqrt", "∞": "\\infty", "·": "\\cdot ", "∈": "\\in ", "−": "-", "⁄": "/"}
 TAIL = 1000  # characters of a whole answer that are read
 MOST_BOXES = 8  # that may be one answer together
 
@@ -31,15 +39,38 @@ class Found(NamedTuple):
 
 def ways(completion: str) -> list[Found]:
     """What can be taken for the answer, best first: a later one is for an earlier one that proves to be no formula."""
+    completion = as_latex(completion)
     boxes = boxed(completion)
     if boxes:
         # x = [1] and y = [2] are one answer in two boxes; [12], no, [13] is a corrected one: both are tried.
         together = [", ".join(boxes)] if 1 < len(boxes) <= MOST_BOXES else []
         return [Found("boxed", (boxes[-1], *together))]
+    completion = final_answer(completion)  # inside <answer> tags, where there are any
     said, formula = sentence(completion), last_formula(completion)
     found = [Found("sentence", (said,))] if said else []
     found += [Found("formula", (formula,))] if formula else []
     return [*found, Found("whole", (completion[-TAIL:],))]
+
+
+def as_latex(text: str) -> str:
+    """√2, x², ½, ∞ and the digits of other scripts as math-verify reads them; the rest as it is."""
+    if text.isascii():
+        return text
+    text = _ROOT.sub(r"\\sqrt{\1}", text)
+    text = _RAISED.sub(lambda found: f"^{{{found[0].translate(_LOWERED)}}}", text)
+    return _NOT_ASCII.sub(lambda found: _sign(found[0]), text)
+
+
+def _sign(sign: str) -> str:
+    if sign.isdecimal():
+        return str(int(sign))
+    above, slash, below = unicodedata.normalize("NFKC", sign).partition("⁄")  # of ½
+    return f"\\frac{{{above}}}{{{below}}}" if slash and above and below else _SIGNS.get(sign, sign)
+
+
+def is_bare_formula(text: str) -> bool:
+    """A whole answer that is a formula without its dollars: 2\\sqrt{3}, but no running text."""
+    return len(text) < TAIL and is_comparable(text) and not _PROSE.search(text)
 
 
 def boxed(text: str) -> list[str]:
@@ -125,5 +156,6 @@ def is_comparable(text: str) -> bool:
 
 def label_text(ground_truth: str) -> str:
     """A label may stand in dollars or a box."""
+    ground_truth = as_latex(ground_truth)
     boxes = boxed(ground_truth)
     return (boxes[-1] if boxes else ground_truth).strip().strip("$").strip()

@@ -58,7 +58,7 @@ class Verifier:
 
 _ALL = (
     Verifier("gsm8k", 2, gsm8k.grade, gsm8k.grade_as_released, gsm8k.label_fault),
-    Verifier("math", 2, math.grade, math_released.grade, math.label_fault, True, math.check_installed),
+    Verifier("math", 3, math.grade, math_released.grade, math.label_fault, True, math.check_installed),
     Verifier(
         "ifeval", 1, ifeval.grade, ifeval.grade_as_released, ifeval.label_fault, False, ifeval_language.check_installed
     ),
@@ -76,6 +76,7 @@ def find_verifier(name: str, semantics: str = "fixed") -> Verifier:
     Raises:
         DataError: there is no such verifier, module or function, or it has no such semantics.
     """
+    name = name if isinstance(name, str) else repr(name)  # a column of a dataset may hold anything
     verifier = VERIFIERS.get(name.lower())
     if verifier is None and ":" in name:
         verifier = Verifier(name, 1, user.load(name), None, user.label_fault, isolated=True)
