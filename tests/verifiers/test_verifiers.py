@@ -105,6 +105,8 @@ def test_a_missing_library_and_unknown_names_are_refused(monkeypatch: pytest.Mon
         with pytest.raises(DataError) as refused:
             verify(name, "1", "1", semantics)
         assert refused.value.slugs == ["verifier-unknown"]
+    with pytest.raises(DataError, match="verifier-unknown"):
+        verify(None, "1", "1")  # type: ignore[arg-type]
     monkeypatch.setattr(math.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError) as missing:
         verify("math", "1", "1")

@@ -3,7 +3,8 @@
 The forms below are tried in this order; the last place of the first form that is there at all names the answer:
 
 1. a statement: answer is (B), Answer: B, the correct choice is **B**, B is the best;
-2. \\boxed{B};  3. **B** or **B. text**;  4. (B);  5. a line with the letter alone;  6. the letter first: B) text.
+2. \\boxed{B};  3. **B** or **B. text**;  4. (B);  5. a line with the letter alone;  6. the letter first: B) text;
+7. the letter last: I choose B, so it's B, #### B.
 
 A statement of two letters (A or B) is no answer. Full-width letters and small ones count. In running text a small
 letter, A and I count only where the sentence ends or goes on with and, or, because …: "the answer is a dog" has none.
@@ -22,13 +23,20 @@ _NAMED = re.compile(rf"{_LETTER}(?:\s{{0,3}}(?:,\s?(?:and|or)\b|[,/&]|(?:and|or)
 _BOX = re.compile(r"\\boxed\s?\{\s?(?:\\(?:text|textbf|mathrm|mathbf)\s?\{)?([^{}\n]{1,80})\}{1,2}")
 _MARKUP = str.maketrans("", "", "*_$`")
 _STATED = re.compile(
-    r"(?<!\w)(?=\(?[A-Z]\)?\s(?:is|was)\s(?:the\s)?(?:correct|right|best)\b)"
+    r"(?<!\w)(?=\(?[A-Z]\)?\s(?:is|was)\s(?:the\s)?(?:correct|right|best|answer)\b)"
     r"|\b(?:answer|choice|option)(?:\s{1,3}(?:is|was|should be|would be|must be)\s{0,3}:?|\s{0,3}[:=])"
     r"\s{0,3}(?:(?:the\s)?(?:option|choice|letter)\s)?",
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*")
 _BRACKETED = re.compile(r"(?<!\w)(?=\(\s?[A-Za-z]\s?\))")
+_LAST = re.compile(
+    r"(?<!or )(?<!and )(?<!not )(?:\b(?:choose|pick|select|with|say|it'?s|is|option|choice|therefore|thus|hence|so)\b"
+    r"|#{4}|[:–—-]|[是为]),?\s{0,3}(?=\(?(?-i:[A-Z])\)?[.!。]?\Z)",
+    re.IGNORECASE,
+)
+_FONT = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s?\{([^{}\n]{1,80})\}")
+_TAGS = re.compile(r"</?answer>", re.IGNORECASE)
 _ALONE = re.compile(r"^[ \t]*\(?([A-Za-z])[).:]{0,2}[ \t]*$", re.MULTILINE)
 
 
@@ -50,7 +58,7 @@ def label_fault(ground_truth: str) -> str | None:
 def choices_named(completion: str) -> frozenset[str]:
     """Capital letters: one when the completion names its choice, none, or two when its last statement names both."""
     text = unicodedata.normalize("NFKC", completion).strip()
-    plain = _BOX.sub(r"(\1)", text).translate(_MARKUP).strip()
+    plain = _TAGS.sub("\n", _FONT.sub(r"\1", _BOX.sub(r"(\1)", text))).translate(_MARKUP).strip()
     return (
         _last(plain, (place.end() for place in _STATED.finditer(plain)))
         or _last_piece(_BOX.findall(text))
@@ -58,6 +66,7 @@ def choices_named(completion: str) -> frozenset[str]:
         or _last(plain, (place.start() for place in _BRACKETED.finditer(plain)))
         or frozenset(letter.upper() for letter in _ALONE.findall(plain)[-1:])
         or _last(plain, [0])
+        or _last(plain, (place.end() for place in _LAST.finditer(plain)))
     )
 
 

@@ -63,7 +63,7 @@ _ALL = (
         "ifeval", 1, ifeval.grade, ifeval.grade_as_released, ifeval.label_fault, False, ifeval_language.check_installed
     ),
     Verifier("string_match", 1, string_match.grade, None, string_match.label_fault),
-    Verifier("multiple_choice", 1, multiple_choice.grade, None, multiple_choice.label_fault),
+    Verifier("multiple_choice", 2, multiple_choice.grade, None, multiple_choice.label_fault),
     Verifier("code", 1, code.grade, None, code.label_fault, True, sandbox.check_installed, code.LONGEST),
 )
 
