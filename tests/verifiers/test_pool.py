@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from tulu_recipes.verifiers import Question, Verdict, VerifierPool, pool_child, registry
+from tulu_recipes.verifiers.pool import Waiting, _Batch
 from tulu_recipes.verifiers.verdict import CORRECT, error
+from tulu_recipes.verifiers.worker import Worker
 
 integration = pytest.mark.integration  # a worker takes half a second to start
 ROOT = Path(__file__).parents[2]
@@ -144,6 +146,19 @@ def test_verifiers_of_users_may_do_anything(tmp_path: Path, monkeypatch: pytest.
 def test_a_worker_that_cannot_start_is_an_error_and_no_endless_loop() -> None:
     with VerifierPool(1, memory=10 << 20) as pool:
         assert pool.verify_all([GOOD, BAD]) == [error("the checker does not start")] * 2
+
+
+@integration
+def test_starts_that_fail_between_answers_do_not_end_the_batch() -> None:
+    """Workers may be killed before they are ready, by whoever makes room; while others answer, the batch goes on."""
+    batch = _Batch([Waiting("math", 1.0, b"")] * 9)
+    for number in range(6):
+        batch.retire(Worker(1.0, None))
+        batch.take(number, CORRECT)
+    assert len(batch.waiting) == 9
+    for _ in range(3):
+        batch.retire(Worker(1.0, None))
+    assert not batch.waiting
 
 
 @integration

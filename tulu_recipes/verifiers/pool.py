@@ -29,7 +29,7 @@ from tulu_recipes.verifiers.worker import Asked, Worker
 SECONDS = 20.0  # a question; the released math rule may spend 5 s of CPU time on each of two candidates
 MEMORY = 4 << 30
 MOST_WORKERS = 16
-STARTS = 3  # of processes may fail in a batch; then its other questions are errors too
+STARTS = 3  # of processes may fail with no answer in between; then the other questions are errors too
 
 
 class VerifierPool:
@@ -131,7 +131,7 @@ class VerifierPool:
         self._wait(busy)
         for worker in busy:
             for number, answer in worker.receive():
-                batch.verdicts[number] = Verdict(*answer)
+                batch.take(number, Verdict(*answer))
             if worker.gone or time.monotonic() > worker.deadline:
                 self._running.remove(worker)
                 batch.retire(worker)
@@ -167,6 +167,10 @@ class _Batch:
     @property
     def unanswered(self) -> int:
         return len(self.lines) - len(self.verdicts)
+
+    def take(self, number: int, verdict: Verdict) -> None:
+        self.verdicts[number] = verdict
+        self._failed_starts = 0
 
     def retire(self, worker: Worker) -> None:
         """Its first question is to blame, unless it never came to it; the others wait again, before the rest."""
