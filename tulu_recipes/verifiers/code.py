@@ -33,6 +33,8 @@ SECONDS = 30.0  # of all tests, loading the program included
 STARTING = 5.0  # seconds more, for two interpreters on a busy machine
 LONGEST = SECONDS + 2 * STARTING  # of a verdict; who waits for it should wait so long
 PYTHON = ("python", "python3", "py")
+STREAMS = ("stdin", "stdout", "stderr")
+PATCHED = ("builtins.input", "builtins.print", *(f"sys.{name}" for name in STREAMS))
 
 
 def grade(completion: str, ground_truth: str) -> Verdict:
@@ -70,7 +72,24 @@ def read_tests(ground_truth: str) -> list[str] | str:
         isinstance(node, ast.Assert | ast.Raise | ast.Call) for tree in trees if tree for node in ast.walk(tree)
     ):
         return "label tests nothing"
-    return tests
+    faults = [fault for tree in trees if tree for node in ast.walk(tree) if (fault := _unsupported(node))]
+    return faults[0] if faults else tests
+
+
+def _unsupported(node: ast.AST) -> str | None:
+    """What two processes cannot do for a test. Every program would fail it, which says nothing of the program."""
+    match node:
+        case ast.ImportFrom(module="solution") | ast.Import(names=[ast.alias(name="solution"), *_]):
+            return "a test imports the program"
+        case ast.Name(id="asyncio") | ast.Await() | ast.AsyncFunctionDef():
+            return "a test runs coroutines"
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in ("redirect_stdout", "redirect_stderr"):
+            return "a test reads what is printed"
+        case ast.Attribute(value=ast.Name(id="sys"), attr=name, ctx=ast.Store()) if name in STREAMS:
+            return "a test reads what is printed"
+        case ast.Constant(value=str(name)) if name in PATCHED:
+            return "a test reads what is printed"
+    return None
 
 
 def _list_in(label: str) -> Any:

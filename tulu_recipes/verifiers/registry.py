@@ -64,7 +64,7 @@ _ALL = (
     ),
     Verifier("string_match", 1, string_match.grade, None, string_match.label_fault),
     Verifier("multiple_choice", 2, multiple_choice.grade, None, multiple_choice.label_fault),
-    Verifier("code", 1, code.grade, None, code.label_fault, True, sandbox.check_installed, code.LONGEST),
+    Verifier("code", 2, code.grade, None, code.label_fault, True, sandbox.check_installed, code.LONGEST),
 )
 
 VERIFIERS: Mapping[str, Verifier] = MappingProxyType({verifier.name: verifier for verifier in _ALL})
