@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,21 @@ def test_other_types_and_scores_are_errors(monkeypatch: pytest.MonkeyPatch) -> N
         "none": "the verifier returned NoneType",
     }
     assert [echo(name, "").outcome for name in ANSWERS] == ["error", "error", "wrong", "correct", "error", "error"]
+
+
+def test_a_verdict_of_the_users_is_one_of_three_with_its_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = [Verdict("correct", 1.0), Verdict("wrong", 0.5, "half"), Verdict("error", 0.0, "none")]
+    odd: list[Any] = [("great", 7.0), ("correct", 0.3), ("wrong", 1.0), ("wrong", None), ("error", 0.5), ("wrong", -1)]
+    given: list[Any] = [*good, *(Verdict(*fields) for fields in odd), np.bool_(True), np.bool_(False)]
+    answers = dict(enumerate(given))
+    monkeypatch.setattr("Own_verifiers.ANSWERS", answers, raising=False)
+    echo: Any = find_verifier("Own_verifiers:echo").grade
+    found = [echo(number, "") for number in answers]
+    assert found[:3] == good
+    assert {(verdict.outcome, verdict.reason) for verdict in found[3:9]} == {
+        ("error", "the verifier returned a Verdict that is none")
+    }
+    assert [verdict.outcome for verdict in found[9:]] == ["correct", "wrong"]
 
 
 def test_it_runs_apart_and_keeps_its_name_and_any_label() -> None:

@@ -42,6 +42,8 @@ def load(name: str) -> Callable[[str, str], Verdict]:
     def grade(completion: str, ground_truth: str) -> Verdict:
         try:
             answer = function(completion, ground_truth)
+        except MemoryError:
+            raise  # its process is left for a new one
         except Exception as failure:  # noqa: BLE001 (what the user's function raises becomes the verdict)
             return error(f"the verifier raised {type(failure).__name__}")
         return _verdict(answer)
@@ -51,7 +53,9 @@ def load(name: str) -> Callable[[str, str], Verdict]:
 
 def _verdict(answer: Any) -> Verdict:
     if isinstance(answer, Verdict):
-        return answer
+        return answer if _is_sound(answer) else error("the verifier returned a Verdict that is none")
+    if type(answer).__module__ == "numpy" and getattr(answer, "shape", None) == ():
+        answer = answer.item()  # numpy's bool is no number
     if not isinstance(answer, numbers.Real):
         return error(f"the verifier returned {type(answer).__name__}")
     score = float(answer)
@@ -60,6 +64,14 @@ def _verdict(answer: Any) -> Verdict:
     if score == 1:
         return CORRECT
     return wrong("refused by the verifier") if score == 0 else Verdict("wrong", score, "partly right")
+
+
+def _is_sound(verdict: Verdict) -> bool:
+    """A score of 7 or an outcome of another name would become a reward."""
+    if not isinstance(verdict.score, numbers.Real):
+        return False
+    score = float(verdict.score)
+    return {"correct": score == 1, "wrong": 0 <= score < 1, "error": score == 0}.get(str(verdict.outcome), False)
 
 
 def _unknown(name: str, what: str, mend: str) -> DataError:
