@@ -131,8 +131,8 @@ def count_capital_words(text: str) -> int:
 
 
 def count_sections(text: str, splitter: str) -> int:
-    """Splitter and a number, as in Section 1."""
-    return len(re.findall(rf"(?<!\w){re.escape(splitter.strip())}\s?[0-9]+", text))
+    """Splitter and a number, as in Section 1, or a letter or Roman number: Section X."""
+    return len(re.findall(rf"(?<!\w){re.escape(splitter.strip())}\s?(?:[0-9]+|(?:[A-Z]|[IVXL]{{2,6}})(?!\w))", text))
 
 
 def has_postscript(text: str, marker: str) -> bool:

@@ -60,7 +60,7 @@ _ALL = (
     Verifier("gsm8k", 2, gsm8k.grade, gsm8k.grade_as_released, gsm8k.label_fault),
     Verifier("math", 3, math.grade, math_released.grade, math.label_fault, True, math.check_installed),
     Verifier(
-        "ifeval", 1, ifeval.grade, ifeval.grade_as_released, ifeval.label_fault, False, ifeval_language.check_installed
+        "ifeval", 2, ifeval.grade, ifeval.grade_as_released, ifeval.label_fault, False, ifeval_language.check_installed
     ),
     Verifier("string_match", 1, string_match.grade, None, string_match.label_fault),
     Verifier("multiple_choice", 2, multiple_choice.grade, None, multiple_choice.label_fault),

@@ -68,10 +68,11 @@ def _verdict(answer: Any) -> Verdict:
 
 def _is_sound(verdict: Verdict) -> bool:
     """A score of 7 or an outcome of another name would become a reward."""
-    if not isinstance(verdict.score, numbers.Real):
+    score: Any = verdict.score
+    if not isinstance(score, numbers.Real):
         return False
-    score = float(verdict.score)
-    return {"correct": score == 1, "wrong": 0 <= score < 1, "error": score == 0}.get(str(verdict.outcome), False)
+    value = float(score)
+    return {"correct": value == 1, "wrong": 0 <= value < 1, "error": value == 0}.get(str(verdict.outcome), False)
 
 
 def _unknown(name: str, what: str, mend: str) -> DataError:
