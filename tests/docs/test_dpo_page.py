@@ -13,8 +13,8 @@ from tulu_recipes.config.load import load_recipe
 from tulu_recipes.data.layouts import recognise
 from tulu_recipes.data.pair_audit import COLUMNS
 from tulu_recipes.data.pairs import Masking, PairRules, tokenize_pair
-from tulu_recipes.trainers.alarms import CHANCE, COLLAPSE
 from tulu_recipes.trainers.pairs import pair_means
+from tulu_recipes.trainers.preference_alarms import CHANCE, COLLAPSE
 
 PAGE = (Path(__file__).parents[2] / "docs/dpo.md").read_text(encoding="utf-8")
 DRAWN = {line.split()[0]: line.split()[1:] for line in PAGE.split("```\n")[3].splitlines() if line}

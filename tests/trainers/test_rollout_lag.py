@@ -1,4 +1,4 @@
-"""rollout_lag: the next rollout is generated while this one is trained on, exactly one behind, and survives resuming."""
+"""rollout_lag: the next rollout is generated while this one is trained on, exactly one behind, and resumes."""
 
 import time
 from collections.abc import Iterator
