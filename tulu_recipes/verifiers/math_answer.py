@@ -1,7 +1,7 @@
 """Where the answer of a mathematical completion stands. Pure functions on text, in linear time on any text.
 
 The ways, in this order; the first that finds an answer counts (tulu3.md D3, without the release's faults):
-1. the last `\\boxed{…}` or `\\fbox{…}` whose braces close, or `\\boxed 5`;
+1. the last `\\boxed{…}` or `\\fbox{…}` whose braces close, or `\\boxed 5`, and the sentence of 2 beside it;
 2. "Final Answer: The final answer is … . I hope it is correct." (Lewkowycz et al. 2022);
 3. the last formula between `$…$`, `$$…$$`, `\\(…\\)` or `\\[…\\]`;
 4. the end of the whole answer, or of what its last <answer> tags hold.
@@ -44,7 +44,8 @@ def ways(completion: str) -> list[Found]:
     if boxes:
         # x = [1] and y = [2] are one answer in two boxes; [12], no, [13] is a corrected one: both are tried.
         together = [", ".join(boxes)] if 1 < len(boxes) <= MOST_BOXES else []
-        return [Found("boxed", (boxes[-1], *together))]
+        said = sentence(completion)  # kept beside a box, whichever of the two is right [P:§7.2]
+        return [Found("boxed", (boxes[-1], *together, *([said] if said else [])))]
     completion = final_answer(completion)  # inside <answer> tags, where there are any
     said, formula = sentence(completion), last_formula(completion)
     found = [Found("sentence", (said,))] if said else []
