@@ -43,7 +43,7 @@ def load(name: str) -> Callable[[str, str], Verdict]:
         try:
             answer = function(completion, ground_truth)
         except Exception as failure:  # noqa: BLE001 (what the user's function raises becomes the verdict)
-            return error(f"the verifier raised {type(failure).__name__}")
+            return error(f"the verifier raised {failure!r:.200}")
         return _verdict(answer)
 
     return grade
