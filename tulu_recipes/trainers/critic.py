@@ -38,12 +38,39 @@ def load_value_model(name: str, *, fresh_head: bool = False, **kwargs: Any) -> P
     # the head of a reward model has no bias; given to `from_pretrained` itself it would be an unknown argument
     config.num_labels, config.token_classification_bias = 1, False
     model: PreTrainedModel = create_model_from_path(name, AutoModelForTokenClassification, config=config, **kwargs)
-    if not hasattr(model, "score"):
-        found = f"{config.model_type} has another name for the head that scores tokens than for a reward model's."
-        raise RecipeError(Problem("wrong-architecture", name, found, "use a model of the Llama, Qwen or OLMo kind."))
+    _require_score_head(model, name)
     if fresh_head or not scores:
         init_score_head(model)
     return model
+
+
+def as_value_model(model: PreTrainedModel) -> PreTrainedModel:
+    """A value network with the weights of a reward or language model in memory, which stays as it is.
+
+    Raises:
+        RecipeError: an architecture whose reward models have another head, or a model with adapters.
+    """
+    if hasattr(model, "score") and type(model).__name__.endswith("ForTokenClassification"):
+        return model
+    config: Any = copy.deepcopy(model.config)
+    config.num_labels, config.token_classification_bias = 1, False
+    network: PreTrainedModel = AutoModelForTokenClassification.from_config(config, dtype=model.dtype)
+    name = type(model).__name__
+    _require_score_head(network, name)
+    missing = network.load_state_dict(model.state_dict(), strict=False).missing_keys
+    if missing == ["score.weight"]:
+        init_score_head(network)
+    elif missing:
+        found = f"It lacks weights of a value network, the first {missing[0]}."
+        raise RecipeError(Problem("wrong-architecture", name, found, "save it, and give the folder as value_model."))
+    return network.to(model.device)
+
+
+def _require_score_head(model: PreTrainedModel, name: str) -> None:
+    if not hasattr(model, "score"):
+        kind = model.config.model_type
+        found = f"{kind} has another name for the head that scores tokens than for a reward model's."
+        raise RecipeError(Problem("wrong-architecture", name, found, "use a model of the Llama, Qwen or OLMo kind."))
 
 
 def token_values(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
