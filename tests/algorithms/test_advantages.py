@@ -102,3 +102,8 @@ def test_ranks_that_add_their_sums_whiten_as_one() -> None:
         assert torch.equal(found, whole[rows])
         assert not torch.allclose(whiten(values[rows], mask[rows]), whole[rows], atol=0.1)
     assert all(torch.allclose(first + second, both) for first, second, both in zip(*told, sums, strict=True))
+
+
+def test_a_tensor_without_positions_has_no_advantages() -> None:
+    advantages, returns = compute_gae(*(torch.zeros(2, 0) for _ in range(3)), gamma=1.0, lam=0.95)
+    assert advantages.shape == returns.shape == (2, 0)

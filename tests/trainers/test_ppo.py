@@ -22,11 +22,13 @@ from tests.online_layouts import (
     score_of,
     score_some,
     step_lines,
+    tokenizer,
     weights_of,
 )
 from tests.ppo_oracle import Sample, Settings
+from tests.tiny import tiny_model
 from tulu_recipes.errors import RecipeError
-from tulu_recipes.trainers.critic import load_value_model
+from tulu_recipes.trainers.critic import as_value_model, load_value_model
 from tulu_recipes.trainers.ppo import PPOConfig
 
 # TRL says so of `rollout_func`, by which a test gives completions
@@ -271,6 +273,8 @@ def test_unknown_words_are_refused_together() -> None:
         ("unknown-choice", "kl_placement"),
         ("unknown-choice", "whiten_advantages"),
     ]
+    with pytest.raises(RecipeError, match="num_generations"):
+        PPOConfig("out", use_cpu=True, bf16=False, num_generations=0)
 
 
 # ---- the value network
@@ -313,6 +317,23 @@ def test_a_reward_model_without_a_linear_head_is_refused(tmp_path: Path) -> None
     with pytest.raises(RecipeError, match="BertForSequenceClassification has no linear head") as caught:
         load_value_model(str(tmp_path))
     assert [problem.slug for problem in caught.value.problems] == ["wrong-architecture"]
+
+
+def test_models_in_memory_become_value_networks_and_stay_as_they_are(tmp_path: Path, models: Path) -> None:
+    scorer = AutoModelForSequenceClassification.from_pretrained(models / "scorer")
+    before = {name: weight.clone() for name, weight in scorer.state_dict().items()}
+    from_object = ppo(models, tmp_path / "object", value_model=scorer)
+    from_object.train()
+    from_path = ppo(models, tmp_path / "path", value_model=str(models / "scorer"))
+    from_path.train()
+    wanted = from_path.critic.model.state_dict()
+    assert all(torch.equal(weight, wanted[name]) for name, weight in from_object.critic.model.state_dict().items())
+    assert all(torch.equal(weight, before[name]) for name, weight in scorer.state_dict().items())
+
+    nameless = tiny_model(len(tokenizer()))  # with no files to read a value network from
+    network = as_value_model(nameless)
+    assert torch.equal(network.model.norm.weight, nameless.model.norm.weight)
+    assert network.score.weight.shape == (1, 32)
 
 
 def test_a_trained_value_network_is_saved_as_a_reward_model(tmp_path: Path, models: Path) -> None:

@@ -50,7 +50,7 @@ def test_what_the_function_returns_becomes_the_verdict() -> None:
     assert grade("share", "ab") == Verdict("wrong", 0.5, "partly right")
     assert grade("share", "aa") == Verdict("correct", 1.0)
     assert grade("own", "aa") == Verdict("error", 0.0, "nothing to say")
-    assert grade("broken", "x") == Verdict("error", 0.0, "the verifier raised KeyError")
+    assert grade("broken", "x") == Verdict("error", 0.0, "the verifier raised KeyError('x')")
 
 
 def test_other_types_and_scores_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def compute_gae(
     mask = completion_mask.bool()
     rewards, values = rewards.masked_fill(~mask, 0.0), values.masked_fill(~mask, 0.0)
     advantages = torch.zeros_like(values)
-    following = next_value = torch.zeros_like(values[:, 0])
+    following = next_value = values.new_zeros(len(values))
     for t in reversed(range(values.size(1))):
         delta = rewards[:, t] + gamma * next_value - values[:, t]
         following = torch.where(mask[:, t], delta + gamma * lam * following, 0.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Trainer
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, Trainer
 from transformers.modeling_outputs import SequenceClassifierOutput
 from trl.trainer.utils import disable_dropout_in_model
 
@@ -32,13 +32,40 @@ def load_value_model(name: str, *, fresh_head: bool = False, **kwargs: Any) -> P
         RecipeError: an architecture whose reward models have no linear head on every token.
     """
     model = load_scorer(name, **kwargs)
-    if not hasattr(model, "score"):
-        found = f"{type(model).__name__} has no linear head that could score every token."
-        raise RecipeError(Problem("wrong-architecture", name, found, "use a model of the Llama, Qwen or OLMo kind."))
+    _require_score_head(model, name)
     if fresh_head:
         init_score_head(model)
     score_every_token(model)
     return model
+
+
+def as_value_model(model: PreTrainedModel) -> PreTrainedModel:
+    """A value network with the weights of a reward or language model in memory, which stays as it is.
+
+    Raises:
+        RecipeError: an architecture whose reward models have no linear head on every token, or a model with adapters.
+    """
+    if getattr(model, "scores_every_token", False):
+        return model
+    config: Any = copy.deepcopy(model.config)
+    config.num_labels = 1
+    network: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, dtype=model.dtype)
+    _require_score_head(network, type(model).__name__)
+    missing = network.load_state_dict(model.state_dict(), strict=False).missing_keys
+    if missing == ["score.weight"]:
+        init_score_head(network)
+    elif missing:
+        found = f"It lacks weights of a value network, the first {missing[0]}."
+        mend = "save it, and give the folder as value_model."
+        raise RecipeError(Problem("wrong-architecture", type(model).__name__, found, mend))
+    score_every_token(network)
+    return network.to(model.device)
+
+
+def _require_score_head(model: PreTrainedModel, name: str) -> None:
+    if not hasattr(model, "score"):
+        found = f"{type(model).__name__} has no linear head that could score every token."
+        raise RecipeError(Problem("wrong-architecture", name, found, "use a model of the Llama, Qwen or OLMo kind."))
 
 
 def score_every_token(model: PreTrainedModel) -> None:
@@ -52,7 +79,8 @@ def score_every_token(model: PreTrainedModel) -> None:
         hidden = self.base_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state
         return SequenceClassifierOutput(logits=self.score(hidden))
 
-    model.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+    changed = {"forward": forward, "scores_every_token": True, "__module__": kind.__module__}
+    model.__class__ = type(kind.__name__, (kind,), changed)
 
 
 def token_values(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -18,7 +18,7 @@ from tulu_recipes.algorithms.advantages import compute_gae, whiten
 from tulu_recipes.algorithms.kl import ESTIMATORS, Estimator, estimate_kl
 from tulu_recipes.algorithms.ppo import ScorePlacement, explained_variance, token_rewards
 from tulu_recipes.errors import Problem, RecipeError
-from tulu_recipes.trainers.critic import FOLDER, Critic, load_value_model
+from tulu_recipes.trainers.critic import FOLDER, Critic, as_value_model, load_value_model
 from tulu_recipes.trainers.online import OnlineConfig, OnlineTrainer, Rollout
 
 KLPlacement = Literal["reward", "loss"]
@@ -61,6 +61,8 @@ class PPOConfig(OnlineConfig, _TrlGRPOConfig):  # trl is untyped
 
     def __post_init__(self) -> None:
         samples, self.num_generations = self.num_generations, _AnySize(self.num_generations)
+        if samples < 1:
+            raise RecipeError(Problem("out-of-range", "num_generations", f"It is {samples}.", "use 1 or more."))
         super().__post_init__()
         self.num_generations = samples
         problems = [
@@ -76,8 +78,6 @@ class PPOConfig(OnlineConfig, _TrlGRPOConfig):  # trl is untyped
             )
             if getattr(self, name) not in known
         ]
-        if samples < 1:
-            problems.append(Problem("out-of-range", "num_generations", f"It is {samples}.", "use 1 or more."))
         if problems:
             raise RecipeError(problems)
 
@@ -85,7 +85,7 @@ class PPOConfig(OnlineConfig, _TrlGRPOConfig):  # trl is untyped
 class PPOTrainer(OnlineTrainer, _TrlGRPOTrainer):  # trl is untyped
     """TRL's GRPOTrainer with a value network instead of group baselines.
 
-    value_model: from `load_value_model`, the path of a reward model, or None: the policy under a new head.
+    value_model: a reward or language model, the path of one, or None: the policy's weights under a new head.
     The other arguments are TRL's. Completions that no reward function could score move nothing.
     Source: [OIr] ppo_vllm_thread_ray_gtrl.py; docs/decisions/0009-ppo.md.
     """
@@ -99,10 +99,12 @@ class PPOTrainer(OnlineTrainer, _TrlGRPOTrainer):  # trl is untyped
 
     def __init__(self, *args: Any, value_model: PreTrainedModel | str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if value_model is None or isinstance(value_model, str):
-            name = value_model or self.model.config._name_or_path
-            value_model = load_value_model(name, fresh_head=value_model is None, dtype=self.model.dtype)
-        self.critic = Critic(value_model, owner=self)
+        name = self.model.config._name_or_path if value_model is None else value_model
+        if isinstance(name, str) and name:
+            network = load_value_model(name, fresh_head=value_model is None, dtype=self.model.dtype)
+        else:
+            network = as_value_model(self.model if value_model is None else value_model)
+        self.critic = Critic(network, owner=self)
         # which gave every rank the same seed: all would sample the same completions
         set_seed(self.args.seed, device_specific=True)
         self._minibatch: Rollout = {}

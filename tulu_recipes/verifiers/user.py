@@ -45,7 +45,7 @@ def load(name: str) -> Callable[[str, str], Verdict]:
         except MemoryError:
             raise  # its process is left for a new one
         except Exception as failure:  # noqa: BLE001 (what the user's function raises becomes the verdict)
-            return error(f"the verifier raised {type(failure).__name__}")
+            return error(f"the verifier raised {failure!r:.200}")
         return _verdict(answer)
 
     return grade
