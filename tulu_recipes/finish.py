@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from datasets import Dataset
 from transformers import Trainer
 
@@ -60,6 +61,7 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Any) -> 
         trained,
         probe,
         scorer=recipe.stage == "reward",
+        adapted_dtype=torch.float32 if quantization else trainer.model.dtype,
         trust_remote_code=bool(recipe["trust_remote_code"]),
         quantization_config=quantization,
         # over a quantised base TRL trains adapters in bfloat16; the copy computes in float32

@@ -37,6 +37,7 @@ def check_saved(
     *,
     exact: bool,
     scorer: bool = False,
+    adapted_dtype: torch.dtype = torch.float32,
     **load: Any,
 ) -> float:
     """Load `folder` on the CPU, where it fits beside the training state, and compare logits with the trained model.
@@ -45,6 +46,7 @@ def check_saved(
         trained: from `probe_logits`, before or after saving.
         exact: whether training computed in the dtype it stores, so that float32 must agree closely.
         scorer: a reward model, whose one logit is a score.
+        adapted_dtype: that adapters were trained over; their folder does not say.
         load: further arguments of `from_pretrained` (quantisation, trust in remote code).
     Returns:
         Largest absolute difference divided by the largest absolute logit.
@@ -54,7 +56,7 @@ def check_saved(
     # else the copy is sharded over ranks that do not take part
     unset_hf_deepspeed_config()
     adapter = (folder / "adapter_config.json").is_file()
-    dtype = torch.float32 if adapter else AutoConfig.from_pretrained(folder).dtype
+    dtype = adapted_dtype if adapter else AutoConfig.from_pretrained(folder).dtype
     info: dict[str, Any] = {}
     adapted: Any = load_adapted_scorer if scorer else AutoPeftModelForCausalLM.from_pretrained
     whole: Any = AutoModelForSequenceClassification if scorer else AutoModelForCausalLM
