@@ -46,7 +46,7 @@ def train(recipe: "Recipe") -> int:
         reward_functions,
         rlvr_arguments,
     )
-    from tulu_recipes.trainers.callbacks import MetricsCallback, ProgressCallback, StopAfter, StopOnSignal
+    from tulu_recipes.trainers.callbacks import MetricsCallback, ProgressCallback, StopOnSignal
     from tulu_recipes.trainers.grpo import GRPOTrainer, RLOOTrainer
     from tulu_recipes.trainers.ppo import PPOTrainer
 
@@ -78,13 +78,7 @@ def train(recipe: "Recipe") -> int:
             eval_dataset=data.heldout,
             processing_class=data.tokenizer,
             peft_config=adapter_config(recipe),
-            callbacks=[
-                MetricsCallback(run.folder / "metrics.jsonl"),
-                progress,
-                alarms,
-                StopAfter(recipe["stop_after_steps"]),
-                stop,
-            ],
+            callbacks=[MetricsCallback(run.folder / "metrics.jsonl"), progress, alarms, stop],
         )
         alarms.samples = trainer.recent_completions
         trainer.remove_callback(PrinterCallback)  # prints every log as a dict beside our progress line

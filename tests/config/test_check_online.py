@@ -117,6 +117,7 @@ def test_a_rollout_holds_whole_groups(one: One) -> None:
         ("total_episodes: 320\nmax_steps: 11\n", "total-episodes", "are 10 steps, and max_steps is 11"),
         ("total_episodes: 320\nnum_train_epochs: 2\n", "key-ignored", "total_episodes says how long"),
         ("total_episodes: 320\nstop_after_steps: 11\n", "key-ignored", "the run has 10 steps"),
+        ("stop_after_steps: 11\n", "online-combination", "neither total_episodes nor max_steps gives"),
         ("max_completion_length: 2000\n", "max-length", "64 + max_completion_length 2,000 = 2,064 tokens"),
         ("vllm_server_port: 9000\n", "key-ignored", "use_vllm is not true"),
         ("use_vllm: true\nvllm_server_port: 9000\n", "key-ignored", "vllm_mode is not server"),

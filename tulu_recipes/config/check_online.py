@@ -135,7 +135,10 @@ def check_episodes(recipe: Recipe, surroundings: Surroundings) -> Iterator[Probl
                 "keep one; to end earlier on the schedule of all episodes, write  stop_after_steps.",
             )
     end = recipe["max_steps"]
-    if stop is not None and 0 < end <= stop and stop != end:
+    if stop is not None and end <= 0:
+        what = f"stop_after_steps: {stop:,} of a schedule that neither total_episodes nor max_steps gives."
+        yield Problem("online-combination", recipe.where("stop_after_steps"), what, "write  total_episodes  too.")
+    elif stop is not None and end < stop:
         what = f"stop_after_steps: {stop:,}, and the run has {end:,} steps."
         yield Problem("key-ignored", recipe.where("stop_after_steps"), what, "remove it, or write a smaller number.")
 

@@ -91,6 +91,8 @@ def rlvr_arguments(recipe: Recipe) -> PPOConfig | GRPOConfig | RLOOConfig:
     values = _arguments(recipe, "GRPOConfig") | {key: recipe[key] for key in ours}
     if recipe["reward_model_multiplier"]:
         values["reward_weights"] = [1.0, recipe["reward_model_multiplier"]]
+    if recipe["stop_after_steps"]:
+        values["schedule_steps"], values["max_steps"] = recipe["max_steps"], recipe["stop_after_steps"]
     config: PPOConfig | GRPOConfig | RLOOConfig = build(**{key: values[key] for key in values.keys() & known})
     return config
 

@@ -118,19 +118,6 @@ def _scored(logs: dict[str, float]) -> str:
     )
 
 
-class StopAfter(TrainerCallback):
-    """End after `steps` optimizer steps, on the learning-rate schedule of the whole run; None: not before its end."""
-
-    def __init__(self, steps: int | None) -> None:
-        self.steps = steps
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self.steps is not None and state.global_step >= self.steps:
-            control.should_training_stop = True
-
-
 class StopOnSignal(TrainerCallback):
     """Ctrl-C or SIGTERM (a cluster's time limit): finish the step, save a checkpoint, stop. A second stops at once.
 

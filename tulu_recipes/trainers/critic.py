@@ -127,7 +127,7 @@ class Critic(Trainer):
         self.accelerator.free_memory()
         if folder and not self.is_deepspeed_enabled and not self.is_fsdp_enabled:
             self._load_from_checkpoint(folder)
-        self._prepare_for_training(max_steps, train_dataloader, folder)
+        self._prepare_for_training(self.args.schedule_steps or max_steps, train_dataloader, folder)
 
     @torch.no_grad()
     def values(self, rollout: dict[str, torch.Tensor], batch_size: int) -> torch.Tensor:

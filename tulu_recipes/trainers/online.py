@@ -26,11 +26,13 @@ class OnlineConfig:
 
     non_stop_reward: the whole score of a completion that did not end by itself; PPO −10, Tülu 3.1 0 [OIr].
     rollout_lag: 1: a vLLM server generates the next rollout while this one is trained on.
+    schedule_steps: of the learning rate, where the run ends earlier than its schedule; None: the run's.
     """
 
     non_stop_reward: float | None = field(
         default=None, metadata={"help": "Replaces the score of a completion without EOS."}
     )
+    schedule_steps: int | None = field(default=None, metadata={"help": "Steps of the schedule; None: max_steps."})
     rollout_lag: int = field(default=0, metadata={"help": "1: generate the next rollout while training on this one."})
 
     def __post_init__(self) -> None:
@@ -204,6 +206,9 @@ class OnlineTrainer(ServedTrainer):
             for rewards in [list(logs["rewards"].items())]
         ]
         return shown[-most:]
+
+    def create_scheduler(self, num_training_steps: int, *args: Any, **kwargs: Any) -> Any:
+        return super().create_scheduler(self.args.schedule_steps or num_training_steps, *args, **kwargs)
 
     # ---- evaluation beside training
 
