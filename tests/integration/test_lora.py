@@ -56,6 +56,19 @@ def test_a_lora_run_that_lost_its_end_makes_it_again_exactly(tmp_path: Path) -> 
     assert all(torch.equal(again[name], weight) for name, weight in adapter.items())
 
 
+def test_a_run_that_lost_its_end_after_its_last_step_does_no_other(tmp_path: Path) -> None:
+    """In the midst of an epoch, where transformers would do one more."""
+    recipe, run = write_recipe(tmp_path, **LORA, max_steps=3), tmp_path / "run"
+    assert run_sft(recipe).returncode == 0
+    lines, adapter = read_metrics(run), (run / "adapter_model.safetensors").read_bytes()
+    (run / "adapter_model.safetensors").unlink()
+    (run / "run.json").write_text(json.dumps(read_json(run / "run.json") | {"status": "started"}), encoding="utf-8")
+    assert run_sft(recipe).returncode == 0
+    assert read_json(run / "run.json")["resumed_at_steps"] == [3]
+    assert read_metrics(run) == lines
+    assert (run / "adapter_model.safetensors").read_bytes() == adapter
+
+
 def test_qlora_trains_an_adapter_over_four_bit_weights(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes", reason="QLoRA needs the package bitsandbytes")
     # its CPU kernels work on blocks of 64 columns: narrower matrices fail there

@@ -83,6 +83,8 @@ def test_a_stop_in_the_midst_of_a_rollout_leaves_no_trace(tmp_path: Path, models
     # 9: after the first minibatch of the second epoch; 3: in the second pass over a rollout; both inside a log line
     for checkpoint in ("checkpoint-9", "checkpoint-3"):
         require_equal(train(algorithm, models, tmp_path, resume=tmp_path / checkpoint), whole)
+    # stopped after its last step, in the midst of an epoch: nothing is left to do
+    require_equal(train(algorithm, models, tmp_path, resume=models / algorithm / "checkpoint-14"), whole)
 
 
 def test_kill_9_of_a_ppo_run_leaves_no_trace(tmp_path: Path, models: Path) -> None:

@@ -82,7 +82,14 @@ class ExactTrainer(Trainer):
         finally:
             self.args.dataloader_drop_last = drops
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the run was resumed after its last step, in the midst of an epoch: transformers would do another."""
+        return bool(self.state.global_step >= self.state.max_steps)
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        if self.is_over:
+            return [], None
         samples, num_tokens = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not samples:  # a stream that ended
             return samples, num_tokens

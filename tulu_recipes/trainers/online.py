@@ -136,6 +136,8 @@ class OnlineTrainer(ServedTrainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """Rows of prompts, which have nothing to count yet."""
+        if self.is_over:
+            return [], None
         return super(ExactTrainer, self).get_batch_samples(epoch_iterator, num_batches, device)
 
     def account(self) -> dict[str, float]:
