@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import AutoTokenizer
 
 from tulu_recipes.run import read_json
-from tulu_recipes.sampling import generate_answers, load_for_sampling
 from tulu_recipes.verifiers import Question, default_pool
 
 Sample = dict[str, str]
@@ -36,6 +34,10 @@ def start_of(folder: Path) -> Path:
 
 def answer_with(folder: Path, samples: list[Sample]) -> list[str]:
     """Greedy answers of the model in `folder` to the prompts of `samples`."""
+    from transformers import AutoTokenizer  # here, so that --help loads no torch
+
+    from tulu_recipes.sampling import generate_answers, load_for_sampling
+
     model, tokenizer = load_for_sampling(str(folder), dtype="float32"), AutoTokenizer.from_pretrained(folder)
     prompts = [[{"role": "user", "content": sample["prompt"]}] for sample in samples]
     return generate_answers(model, tokenizer, prompts, max_new_tokens=16, batch_size=len(prompts))

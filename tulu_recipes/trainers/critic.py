@@ -75,8 +75,8 @@ def score_every_token(model: PreTrainedModel) -> None:
     """
     kind = type(model)
 
-    def forward(self: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, **kwargs: Any) -> Any:
-        hidden = self.base_model(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state
+    def forward(self: Any, input_ids: torch.Tensor, **kwargs: Any) -> Any:
+        hidden = self.base_model(input_ids=input_ids, **kwargs).last_hidden_state
         return SequenceClassifierOutput(logits=self.score(hidden))
 
     changed = {"forward": forward, "scores_every_token": True, "__module__": kind.__module__}
