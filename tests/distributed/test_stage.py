@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tests.distributed.launch import ROOT, environment, kill_all, launch, launch_command
 from tests.stage import run_here, run_sft, write_pair_recipe, write_recipe
 from tests.tiny import conversation
+from tests.trainers.test_online_stage import write_online_recipe
 from tulu_recipes.run import read_json, read_metrics
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -95,6 +97,23 @@ def test_dpo_on_two_processes_under_fsdp2_is_the_run_of_one_process(tmp_path: Pa
     for line, want in zip(lines, expected, strict=True):
         for key in {"loss", "grad_norm", "rewards/margins", "kl/chosen", "num_sequences"}:
             assert line[key] == pytest.approx(want[key], rel=1e-3, abs=1e-5), (line["step"], key)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["ddp", "fsdp2", "zero3"])
+def test_rlvr_on_two_processes_leaves_a_policy_and_a_value_model(tmp_path: Path, mode: str) -> None:
+    path = write_online_recipe(tmp_path, num_iterations=2, per_device_train_batch_size=1)
+    done = launch(mode, *((SHIMMED[0],) if mode == "fsdp2" else ("-m",)), "tulu_recipes.rlvr", str(path))
+    assert done.returncode == 0, done.stdout[-6000:]
+    run = tmp_path / "run"
+    record = read_json(run / "run.json")
+    assert (record["status"], record["num_processes"], record["counters"]["episodes"]) == ("finished", 2, 8)
+    assert record["saved_model_difference"] < 1e-4
+    first = next(line for line in read_metrics(run) if "kl" in line)
+    assert first["kl"] == pytest.approx(0.0, abs=1e-6)  # the reference has its weights on both
+    for auto, folder in ((AutoModelForCausalLM, run), (AutoModelForSequenceClassification, run / "value_model")):
+        _, info = auto.from_pretrained(folder, output_loading_info=True)
+        assert not info["missing_keys"]
 
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:

@@ -62,11 +62,11 @@ _FILE_SUFFIXES = (
 def is_local(name: str) -> bool:
     """Whether a name means a path of this machine rather than a Hub id.
 
-    Hub ids are `name` or `owner/name`: what exists on disk, starts with . / ~, has two slashes or ends like
-    a data file is local.
+    Hub ids are `name` or `owner/name`: what exists on disk or would stand in a folder that does, starts with . / ~,
+    has two slashes or ends like a data file is local.
     """
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or name.lower().endswith(_FILE_SUFFIXES)
-    return looks_local or Path(name).exists()
+    return looks_local or Path(name).exists() or ("/" in name and Path(name).parent.is_dir())
 
 
 def local_path(name: str) -> Path:
