@@ -1,7 +1,6 @@
 """The mix command as it is typed: in this process, or in one of its own where signals and kills matter."""
 
 import os
-import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -35,8 +34,6 @@ def start_mix(*arguments: object, **options: Any) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # a shell that started the tests in the background has them ignore it, and their children too
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         **options,
     )
 

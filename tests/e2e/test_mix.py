@@ -220,9 +220,11 @@ def test_a_killed_build_leaves_no_worker_and_no_mix_and_goes_on(tmp_path: Path) 
 
     process = start_mix(*command)
     wait_for(process, lambda: holds(out / ".build" / "parts"))
+    os.killpg(process.pid, signal.SIGSTOP)  # it gets no further while the other one asks
     busy = mix_here(*command)
     assert (busy.returncode, slugs(busy.stderr)) == (2, {"mix-folder-busy"})
     process.kill()
+    os.killpg(process.pid, signal.SIGCONT)  # its workers find it gone
     process.communicate()
     assert gone(process.pid), processes_of(process.pid)
     refuse_unfinished(tmp_path, out)
