@@ -7,9 +7,10 @@ sums are rounded otherwise.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import torch
 from transformers import (
@@ -42,8 +43,18 @@ class Answer(NamedTuple):
     finish_reason: Literal["stop", "length"]
 
 
-class Sampler(Protocol):
-    """A model and its tokenizer, behind either engine."""
+class Draw(NamedTuple):
+    """One answer to be sampled. prompt: token ids; seed: of this answer alone."""
+
+    prompt: list[int]
+    seed: int
+
+
+class Sampler(ABC):
+    """A model and its tokenizer, behind either engine. ends: tokens that end an answer."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> None:
+        self.tokenizer, self.ends = tokenizer, ends
 
     def generate(
         self,
@@ -56,6 +67,15 @@ class Sampler(Protocol):
         seed: int = 0,
     ) -> list[list[Answer]]:
         """For each prompt, `n` answers. They end at the EOS of the tokenizer or of the generation config."""
+        encoded = [encode(self.tokenizer, prompt) for prompt in prompts]
+        draws = [Draw(ids, sample_seed(seed, ids, sample)) for ids in encoded for sample in range(n)]
+        sampled = self._sample(draws, max_new_tokens, float(temperature), top_p)
+        answers = [answer_of(self.tokenizer, ids, self.ends) for ids in sampled]
+        return [answers[first : first + n] for first in range(0, len(answers), n)]
+
+    @abstractmethod
+    def _sample(self, draws: list[Draw], max_new_tokens: int, temperature: float, top_p: float) -> list[list[int]]:
+        """The token ids of each answer, in the order of `draws`; padding may follow the one that ends it."""
 
 
 def load_sampler(
@@ -85,40 +105,32 @@ def num_truncated(answers: Sequence[Sequence[Answer]]) -> int:
 # ---- transformers
 
 
-class TransformersSampler:
+class TransformersSampler(Sampler):
     """`generate` of transformers. batch_size: sequences at a time; prompts of a length go together."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int = 16) -> None:
-        self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
-        self._eos_ids = eos_ids(tokenizer, model.generation_config)
+        super().__init__(tokenizer, eos_ids(tokenizer, model.generation_config))
+        self.model, self.batch_size = model, batch_size
 
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        max_new_tokens: int,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        n: int = 1,
-        seed: int = 0,
-    ) -> list[list[Answer]]:
-        encoded = [ids for prompt in prompts for ids in [encode(self.tokenizer, prompt)] * n]
-        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
-        answers: dict[int, Answer] = {}
+    def _sample(self, draws: list[Draw], max_new_tokens: int, temperature: float, top_p: float) -> list[list[int]]:
+        order = sorted(range(len(draws)), key=lambda row: len(draws[row].prompt))
+        sampled: dict[int, list[int]] = {}
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            draws = []
+            processors = LogitsProcessorList()
             if temperature > 0:
-                seeds = [sample_seed(seed, encoded[row], row % n) for row in rows]
-                draws = [TemperatureLogitsWarper(float(temperature)), TopPLogitsWarper(top_p), RowDraws(seeds)]
-            batch = self._generate([encoded[row] for row in rows], max_new_tokens, LogitsProcessorList(draws))
-            answers |= dict(zip(rows, batch, strict=True))
-        return [[answers[first + sample] for sample in range(n)] for first in range(0, len(encoded), n)]
+                of_rows = RowDraws([draws[row].seed for row in rows])
+                processors += [TemperatureLogitsWarper(temperature), TopPLogitsWarper(top_p), of_rows]
+            batch = self._generate([draws[row].prompt for row in rows], max_new_tokens, processors)
+            sampled |= dict(zip(rows, batch, strict=True))
+        return [sampled[row] for row in range(len(draws))]
 
     @torch.no_grad()
-    def _generate(self, prompts: list[list[int]], max_new_tokens: int, draws: LogitsProcessorList) -> list[Answer]:
+    def _generate(
+        self, prompts: list[list[int]], max_new_tokens: int, processors: LogitsProcessorList
+    ) -> list[list[int]]:
         """Padding is on the left and masked, with EOS, so that a model without a padding embedding can be sampled."""
-        width, padding = max(map(len, prompts)), self._eos_ids[0]
+        width, padding = max(map(len, prompts)), self.ends[0]
         input_ids = torch.tensor([[padding] * (width - len(ids)) + ids for ids in prompts])
         attention_mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
         output: Any = self.model.generate(  # transformers types it as a tensor
@@ -126,11 +138,12 @@ class TransformersSampler:
             attention_mask=attention_mask.to(self.model.device),
             max_new_tokens=max_new_tokens,
             do_sample=False,  # the draw, where there is one, is the last of the processors
-            logits_processor=draws,
-            eos_token_id=self._eos_ids,
+            logits_processor=processors,
+            eos_token_id=self.ends,
             pad_token_id=padding,
         )
-        return [answer_of(self.tokenizer, ids, self._eos_ids) for ids in output[:, width:].tolist()]
+        ids: list[list[int]] = output[:, width:].tolist()
+        return ids
 
 
 class RowDraws:
@@ -153,7 +166,7 @@ class RowDraws:
 # ---- vLLM
 
 
-class VLLMSampler:
+class VLLMSampler(Sampler):
     """vLLM's offline engine. Of a process that ends with it: the engine keeps memory and threads until then.
 
     options: of `vllm.LLM`.
@@ -170,8 +183,7 @@ class VLLMSampler:
     ) -> None:
         from vllm import LLM  # takes ten seconds to import
 
-        self.tokenizer = tokenizer
-        self._eos_ids = eos_ids(tokenizer, generation_config_of(folder, revision))
+        super().__init__(tokenizer, eos_ids(tokenizer, generation_config_of(folder, revision)))
         if dtype == "auto":  # which vLLM takes for bfloat16 where the checkpoint is float32
             config: Any = AutoConfig.from_pretrained(folder, revision=revision)
             dtype = str(config.dtype or torch.float32).removeprefix("torch.")
@@ -180,33 +192,23 @@ class VLLMSampler:
         options |= {"dtype": dtype, "revision": revision, "skip_tokenizer_init": True}
         self.llm: Any = LLM(model=folder, **options)
 
-    def generate(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        max_new_tokens: int,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        n: int = 1,
-        seed: int = 0,
-    ) -> list[list[Answer]]:
+    def _sample(self, draws: list[Draw], max_new_tokens: int, temperature: float, top_p: float) -> list[list[int]]:
         from vllm import SamplingParams
 
-        encoded = [ids for prompt in prompts for ids in [encode(self.tokenizer, prompt)] * n]
         parameters = [
             SamplingParams(
                 max_tokens=max_new_tokens,
                 temperature=temperature,
                 top_p=top_p,
-                seed=sample_seed(seed, ids, row % n),
-                stop_token_ids=self._eos_ids,
+                seed=draw.seed,
+                stop_token_ids=self.ends,
                 detokenize=False,
             )
-            for row, ids in enumerate(encoded)
+            for draw in draws
         ]
-        outputs = self.llm.generate([{"prompt_token_ids": ids} for ids in encoded], parameters, use_tqdm=False)
-        answers = [answer_of(self.tokenizer, list(one.outputs[0].token_ids), self._eos_ids) for one in outputs]
-        return [answers[first : first + n] for first in range(0, len(answers), n)]
+        prompts = [{"prompt_token_ids": draw.prompt} for draw in draws]
+        outputs = self.llm.generate(prompts, parameters, use_tqdm=False)
+        return [list(one.outputs[0].token_ids) for one in outputs]
 
 
 # ---- both
