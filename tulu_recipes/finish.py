@@ -20,6 +20,7 @@ from tulu_recipes.reports.run_report import write_report
 from tulu_recipes.run import FINISHED, TRAINED, Run, read_json, write_json
 from tulu_recipes.scoring.evaluation import write_reward_evaluation
 from tulu_recipes.trainers.arguments import quantization_config
+from tulu_recipes.trainers.critic import FOLDER as VALUE_MODEL
 from tulu_recipes.trainers.verify import check_saved, probe_logits
 from tulu_recipes.verifiers import Question, default_pool
 
@@ -49,12 +50,10 @@ def finish_training(recipe: Recipe, run: Run, data: StageData, trainer: Any) -> 
     trained = probe_logits(trainer, probe)
     trainer.save_model(str(run.folder), _internal_call=True)
     if recipe.values.get("algorithm") == "ppo":
-        trainer.save_value_model(run.folder / "value_model")
+        trainer.save_value_model(run.folder / VALUE_MODEL)
     trainer.accelerator.wait_for_everyone()
     if not run.main:
         return
-    if (run.folder / "value_model").is_dir():
-        data.tokenizer.save_pretrained(run.folder / "value_model")
     quantization = quantization_config(recipe)
     difference = check_saved(
         run.folder,
