@@ -103,6 +103,7 @@ def test_a_rollout_holds_whole_groups(one: One) -> None:
         ("algorithm: grpo\nloss_type: ppo\n", "unknown-choice", "loss_type is ppo"),
         ("algorithm: grpo\nimportance_sampling_level: sequence\n", "online-combination", "loss_type: dapo with"),
         ("rollout_lag: 1\n", "online-combination", "devices of its own: a vLLM server"),
+        ("algorithm: grpo\nrollout_lag: 1\n", "online-combination", "devices of its own: a vLLM server"),
         ("rollout_lag: 1\nuse_vllm: true\n", "online-combination", "a vLLM server"),
         ("rollout_lag: 2\n", "out-of-range", "at most 1"),
         ("temperature: 0\n", "online-combination", "nothing is sampled"),

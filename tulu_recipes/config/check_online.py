@@ -174,7 +174,7 @@ def check_rewards(recipe: Recipe, surroundings: Surroundings) -> Iterator[Proble
 
 def check_lag(recipe: Recipe, surroundings: Surroundings) -> Iterator[Problem]:
     served = recipe["use_vllm"] and recipe["vllm_mode"] == "server"
-    if recipe["rollout_lag"] and recipe["algorithm"] == "ppo" and not served:
+    if recipe["rollout_lag"] and not served:
         yield Problem(
             "online-combination",
             recipe.where("rollout_lag"),

@@ -83,3 +83,20 @@ def our_key(
 
 FRACTION = Limits(0, 1)
 POSITIVE = Limits(1)
+
+
+def alarm_keys(what: str) -> tuple[Key, Key]:
+    """on_alarm and alarm_window of a stage; what: its alarms, in words."""
+    help_text = f"What an alarm does: {what}."
+    return (
+        our_key("on_alarm", "str", "warn", help_text, "alarms", choices=("warn", "stop"), changes_weights=False),
+        our_key(
+            "alarm_window",
+            "int",
+            50,
+            "Logged steps that an alarm averages over.",
+            "alarms",
+            limits=POSITIVE,
+            changes_weights=False,
+        ),
+    )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from tulu_recipes.config.keys import FRACTION, POSITIVE, Limits, our_key
+from tulu_recipes.config.keys import FRACTION, POSITIVE, Limits, alarm_keys, our_key
 
 ALGORITHMS = ("ppo", "grpo", "rloo")
 SEMANTICS = ("fixed", "as_released")
@@ -221,24 +221,7 @@ _RLOO = (
 )
 
 _ALARMS = (
-    our_key(
-        "on_alarm",
-        "str",
-        "warn",
-        "What an alarm does: equal rewards, truncation, drift and the like.",
-        "alarms",
-        choices=("warn", "stop"),
-        changes_weights=False,
-    ),
-    our_key(
-        "alarm_window",
-        "int",
-        50,
-        "Logged steps that an alarm averages over.",
-        "alarms",
-        limits=POSITIVE,
-        changes_weights=False,
-    ),
+    *alarm_keys("equal rewards, truncation, drift and the like"),
     our_key(
         "alarm_truncation",
         "float",

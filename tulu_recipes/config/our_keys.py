@@ -7,7 +7,7 @@ A few are TRL's own names where TRL's field could not be used as it is: `pad_tok
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tulu_recipes.config.keys import FRACTION, POSITIVE, Key, Limits, our_key
+from tulu_recipes.config.keys import FRACTION, POSITIVE, Key, Limits, alarm_keys, our_key
 from tulu_recipes.config.online_keys import ONLINE
 
 LOSS_REDUCTIONS = ("sum", "token_mean", "sequence_mean", "microbatch_mean")
@@ -255,24 +255,7 @@ _DPO = (
         "reference model",
         changes_weights=False,
     ),
-    our_key(
-        "on_alarm",
-        "str",
-        "warn",
-        "What an alarm does: chosen answers collapse, or accuracy stays at chance.",
-        "alarms",
-        choices=("warn", "stop"),
-        changes_weights=False,
-    ),
-    our_key(
-        "alarm_window",
-        "int",
-        50,
-        "Logged steps that an alarm averages over.",
-        "alarms",
-        limits=POSITIVE,
-        changes_weights=False,
-    ),
+    *alarm_keys("chosen answers collapse, or accuracy stays at chance"),
     our_key(
         "alarm_chosen_drop",
         "float",
